@@ -1,0 +1,179 @@
+"""Engines: a network opened on a runtime, fed and decoded as its spec says."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import UNITS, ModelSpec, OutputSpec
+from metrabs_ros.strict import nearest
+from metrabs_ros.weights import find_weights
+
+Floats = NDArray[np.float32]
+
+# In the order in which "auto" tries them.
+BACKENDS = {"openvino": "OpenVinoNetwork", "onnxruntime": "OnnxRuntimeNetwork"}
+
+
+class Network(Protocol):
+    """A network on a runtime: batches in, named output tensors out."""
+
+    backend_name: str
+    device: str
+    input_names: list[str]
+    input_shape: list[int]
+
+    def run(self, batch: Floats) -> dict[str, Floats]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class EngineOutput:
+    """Of N crops with J joints.
+
+    coords2d [N,J,2] px of the crop, (0, 0) the centre of its top-left pixel; coords3d_rel [N,J,3] m, axes of the crop's
+    camera, up to translation; confidence [N,J] and person_score [N] in 0..1, 1 where the network gives none.
+    """
+
+    coords2d: Floats
+    coords3d_rel: Floats
+    confidence: Floats
+    person_score: Floats
+
+
+class Engine:
+    """A pose network: crops to 2D and metric 3D joints."""
+
+    def __init__(self, spec: ModelSpec, network: Network) -> None:
+        self.spec = spec
+        self._network = network
+
+    @property
+    def backend_name(self) -> str:
+        return self._network.backend_name
+
+    @property
+    def device(self) -> str:
+        return self._network.device
+
+    @property
+    def scores_people(self) -> bool:
+        """Whether the network itself tells if a crop holds a person."""
+        return "person_score" in self.spec.outputs
+
+    def infer(self, crops: Floats) -> EngineOutput:
+        """crops [N,S,S,3] float32, RGB in 0..1 -> EngineOutput; N = 0 is allowed."""
+        count, joints = len(crops), len(self.spec.joints)
+        if not count:
+            return EngineOutput(
+                *(np.zeros(shape, np.float32) for shape in ((0, joints, 2), (0, joints, 3), (0, joints), 0))
+            )
+        tensors = run_network(self._network, self.spec, crops)
+        values = {name: _decoded(tensors[output.tensor], output, count) for name, output in self.spec.outputs.items()}
+        confidence, person_score = values.get("confidence"), values.get("person_score")
+        return EngineOutput(
+            values["coords2d"][:, :joints],
+            values["coords3d_rel"][:, :joints],
+            np.ones((count, joints), np.float32) if confidence is None else confidence[:, :joints, 0],
+            np.ones(count, np.float32) if person_score is None else person_score[:, 0, 0],
+        )
+
+    def run_raw(self, batch: Floats) -> dict[str, Floats]:
+        """The bare network on a batch that is already as it wants it."""
+        return self._network.run(batch)
+
+    def close(self) -> None:
+        self._network.close()
+
+
+def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
+    """The pose engine of a spec. Raises InputError where spec, weights and backend do not fit together."""
+    if spec.kind != "pose":
+        raise InputError(
+            f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
+        )
+    engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
+    size = spec.input.size
+    try:
+        engine.infer(np.zeros((1, size, size, 3), np.float32))
+    except (IndexError, ValueError) as error:
+        raise InputError(
+            f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: {error}."
+        ) from error
+    return engine
+
+
+def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Network:
+    """The network of a spec on a runtime, its weights' sha256 and its input checked."""
+    weights = find_weights(spec.weights, spec.path)
+    check_hash(weights, spec.weights.sha256)
+    network_class = _network_class(backend, weights)
+    network: Network = network_class(weights, spec.input, list(dict.fromkeys(outputs)))
+    size = spec.input.size
+    image = [size, size, 3] if spec.input.layout == "NHWC" else [3, size, size]
+    fits = all(got in (-1, want) for got, want in zip(network.input_shape[1:], image, strict=False))
+    if spec.input.tensor not in network.input_names or len(network.input_shape) != 4 or not fits:
+        raise InputError(
+            f"{weights} takes {network.input_names} of shape {network.input_shape}, but its spec says "
+            f"{spec.input.tensor!r} of [batch, {', '.join(map(str, image))}]: correct input in {spec.path}."
+        )
+    return network
+
+
+def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, Floats]:
+    """crops [N,S,S,3] in 0..1, normalized and laid out as the spec says, through the network in few calls."""
+    batch = crops
+    if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
+        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
+    if spec.input.layout == "NCHW":
+        batch = batch.transpose(0, 3, 1, 2)
+    batch = np.ascontiguousarray(batch, np.float32)
+    if spec.input.dynamic_batch:
+        return network.run(batch)
+    parts = [network.run(batch[i : i + 1]) for i in range(len(batch))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_hash(path: Path, sha256: str) -> None:
+    """Raises InputError unless the file has this sha256."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise InputError(
+            f"{path} does not match its spec: expected sha256 {sha256[:12]}..., got {found[:12]}...; "
+            "delete it and fetch or export it again."
+        )
+
+
+def _network_class(backend: str, weights: Path) -> Any:
+    if backend != "auto" and backend not in BACKENDS:
+        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*BACKENDS, 'auto'])}.")
+    refusals = []
+    for name in BACKENDS if backend == "auto" else [backend]:
+        try:
+            module = importlib.import_module(f"metrabs_ros.backends.{name}")
+        except ImportError as error:
+            refusals.append(f"{name} is not installed ({error})")
+            continue
+        if weights.suffix in module.SUFFIXES:
+            return getattr(module, BACKENDS[name])
+        refusals.append(f"{name} reads {', '.join(module.SUFFIXES)}")
+    raise InputError(f"No backend can run {weights.name}: {'; '.join(refusals)}. Install or choose one that can.")
+
+
+def _decoded(tensor: Floats, output: OutputSpec, count: int) -> Floats:
+    rows = tensor.reshape(count, -1, output.columns)
+    start, stop = output.take[0], output.take[-1] + 1
+    contiguous = output.take == tuple(range(start, stop))
+    values = rows[..., start:stop] if contiguous else rows[..., list(output.take)]
+    if output.activation == "sigmoid":
+        values = 1 / (1 + np.exp(-np.clip(values, -50, 50)))
+    return (values + np.float32(output.offset)) * np.float32(output.scale * UNITS[output.unit])

@@ -1,0 +1,248 @@
+"""What a network's file does not say about itself: engines/NAME.yaml read into a frozen ModelSpec.
+
+A spec names everything that feeding the network and decoding its outputs depend on, and the sha256 of its weights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from metrabs_ros.errors import InputError
+from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.strict import nearest, parsed
+
+KINDS = ("pose", "detector")
+LAYOUTS = ("NHWC", "NCHW")
+UPRIGHT = ("world", "body")
+ACTIVATIONS = ("none", "sigmoid")
+UNITS = {"m": 1.0, "mm": 1e-3, "px": 1.0, "1": 1.0}
+POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score")
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """Where a weight file that is not ours comes from: a member of a pinned wheel on PyPI."""
+
+    wheel: str
+    member: str
+
+
+@dataclass(frozen=True)
+class WeightsSpec:
+    """The weight file beside the spec (or in the user's cache), its sha256 and where it can be fetched."""
+
+    file: str
+    sha256: str
+    source: WheelFile | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise InputError(f"weights: sha256 must be 64 hexadecimal digits, got {self.sha256!r}.")
+        if Path(self.file).name != self.file:
+            raise InputError(f"weights: file must be a plain file name without folders, got {self.file!r}.")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A square RGB input of ``size`` px; the network sees (x - mean) / std of RGB in 0..1, float32."""
+
+    tensor: str
+    size: int
+    layout: str
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    dynamic_batch: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("input: layout", self.layout, LAYOUTS)
+        if self.size < 8:
+            raise InputError(f"input: size must be at least 8 px, got {self.size}.")
+        if min(self.std) <= 0:
+            raise InputError(f"input: std must be positive, got {list(self.std)}.")
+
+
+@dataclass(frozen=True)
+class CropSpec:
+    """How a person's box becomes the network's view.
+
+    box_scale: side of the view over the box's longer side. upright: what points up on the crop, the world's up or the
+    body's own axis (hips to head) where it is known.
+    """
+
+    box_scale: float = 1.0
+    upright: str = "world"
+
+    def __post_init__(self) -> None:
+        _one_of("crop: upright", self.upright, UPRIGHT)
+        if self.box_scale <= 0:
+            raise InputError(f"crop: box_scale must be positive, got {self.box_scale}.")
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Which numbers of which output tensor hold a quantity.
+
+    The tensor's numbers of one person are read as rows of ``columns``; ``take`` names the columns, and the first rows
+    (one a joint) are used. Then the activation, then (value + offset) * scale, then the unit.
+    """
+
+    tensor: str
+    columns: int = 1
+    take: tuple[int, ...] = (0,)
+    unit: str = "1"
+    activation: str = "none"
+    offset: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _one_of("outputs: unit", self.unit, tuple(UNITS))
+        _one_of("outputs: activation", self.activation, ACTIVATIONS)
+        if not self.take or not all(0 <= column < self.columns for column in self.take):
+            raise InputError(f"outputs: take must name columns below {self.columns}, got {list(self.take)}.")
+
+
+@dataclass(frozen=True)
+class ReconstructionSpec:
+    """How 2D and metric pose become an absolute one: perspective full or weak, and the border of the crop, in px, in
+    which a 2D joint no longer counts as inside the image (a stride of the network, P 4)."""
+
+    perspective: str = "full"
+    border: float = 0.0
+    mix_3d: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("reconstruction: perspective", self.perspective, ("full", "weak"))
+        if not 0 <= self.mix_3d <= 1:
+            raise InputError(f"reconstruction: mix_3d must lie in 0..1, got {self.mix_3d}.")
+
+
+@dataclass(frozen=True)
+class AnchorSpec:
+    """A single-shot detector's grid of anchors: strides px and anchors a cell, in the order of the output's rows."""
+
+    strides: tuple[int, ...]
+    per_cell: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Decoding of a BlazePose-style detector: per anchor a box and key points relative to the anchor's centre, px.
+
+    center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
+    """
+
+    boxes: str
+    scores: str
+    anchors: AnchorSpec
+    keypoints: int
+    center_keypoint: int
+    radius_keypoint: int
+    score_threshold: float = 0.5
+    nms_iou: float = 0.3
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One engine; see engines/README.md for the keys. ``detector`` names the engine that finds its people."""
+
+    name: str
+    kind: str
+    description: str
+    licence: str
+    weights: WeightsSpec
+    input: InputSpec
+    crop: CropSpec = field(default_factory=CropSpec)
+    outputs: dict[str, OutputSpec] = field(default_factory=dict)
+    reconstruction: ReconstructionSpec = field(default_factory=ReconstructionSpec)
+    joints: tuple[str, ...] = ()
+    edges: tuple[tuple[str, str], ...] = ()
+    min_person_score: float = 0.5
+    detector: str | None = None
+    detection: DetectorSpec | None = None
+    path: Path = field(default=Path(), init=False)
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, KINDS)
+        if self.kind == "detector" and self.detection is None:
+            raise InputError("a spec of kind detector needs the key 'detection'.")
+        if self.kind == "pose":
+            for key in self.outputs:
+                if key not in POSE_OUTPUTS:
+                    raise InputError(f"outputs has the unknown key {key!r}{nearest(key, POSE_OUTPUTS)}.")
+            lacking = [key for key in ("coords2d", "coords3d_rel") if key not in self.outputs]
+            if lacking or not self.joints:
+                raise InputError(f"a spec of kind pose needs {', '.join([*lacking, 'joints'])}.")
+            if len(self.outputs["coords2d"].take) != 2 or len(self.outputs["coords3d_rel"].take) != 3:
+                raise InputError("outputs: coords2d takes 2 columns and coords3d_rel 3.")
+            Skeleton.from_names(self.joints, self.edges)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return Skeleton.from_names(self.joints, self.edges)
+
+
+def load_spec(path: str | Path) -> ModelSpec:
+    """The spec in a YAML file. Raises InputError, with the file's name, for anything that does not fit."""
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the engine spec {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The engine spec {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(data, dict) and isinstance(data.get("outputs"), dict):
+        data["outputs"] = {
+            key: parsed(OutputSpec, value, f"Engine spec {path}: outputs: {key}")
+            for key, value in data["outputs"].items()
+        }
+    try:
+        spec = parsed(ModelSpec, data, f"Engine spec {path}")
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith("Engine spec") else f"Engine spec {path}: {text}") from None
+    object.__setattr__(spec, "path", path)
+    return spec
+
+
+def engine_folders() -> list[Path]:
+    """Where specs are looked for by name: the checkout's engines/, then share/metrabs_ros/engines of the install."""
+    package = Path(__file__).resolve().parent
+    roots = [package.parent / "engines"]
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    roots += [Path(prefix) / "share" / "metrabs_ros" / "engines" for prefix in prefixes if prefix]
+    return [root for root in dict.fromkeys(roots) if root.is_dir()]
+
+
+def known_specs() -> dict[str, Path]:
+    """Name -> spec file of every engine in engine_folders(); the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in engine_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find_spec(name_or_path: str | Path) -> Path:
+    """The spec file of an engine given by name or by path. Raises InputError where there is none."""
+    given = Path(name_or_path)
+    if given.suffix in (".yaml", ".yml"):
+        if not given.is_file():
+            raise InputError(
+                f"There is no engine spec at {given}: give the path of an existing NAME.yaml or a known name."
+            )
+        return given
+    known = known_specs()
+    if str(name_or_path) not in known:
+        raise InputError(f"There is no engine named {str(name_or_path)!r}{nearest(str(name_or_path), known)}.")
+    return known[str(name_or_path)]
+
+
+def _one_of(where: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{where} must be one of {', '.join(allowed)}, got {value!r}.")

@@ -1,0 +1,93 @@
+"""2D and metric poses to absolute ones: where before the camera must the metric pose stand to look like the 2D one?
+
+Source: paper section 4 (full perspective), Mehta et al.'s weak perspective beside it, and the border rule of 4.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+# Joints outside the image, and those the network is unsure of, keep this much weight, so that a person of whom
+# nothing is inside still has a solution.
+_LEAST_WEIGHT = 1e-4
+
+
+def in_fov(coords2d: ArrayLike, side: float, border: float) -> NDArray[np.bool_]:
+    """[...,2] px of a crop of ``side`` px -> whether the joint is ``border`` px or more inside its edges (P 4.2)."""
+    coords2d = np.asarray(coords2d)
+    return ((coords2d >= border) & (coords2d <= side - border)).all(-1)
+
+
+def absolute(
+    coords2d: ArrayLike,
+    coords3d_rel: ArrayLike,
+    K: ArrayLike,
+    inside: ArrayLike,
+    confidence: ArrayLike | None = None,
+    perspective: str = "full",
+    mix_3d: float = 0.0,
+) -> Floats:
+    """Absolute poses [N,J,3] m in the frame of each crop's camera.
+
+    coords2d [N,J,2] px; coords3d_rel [N,J,3] m, up to translation; K [N,3,3] px; inside [N,J] bool, the joints whose 2D
+    prediction lies inside the image; confidence [N,J] in 0..1 weights the joints in the fit. Joints inside are the
+    back-projected 2D prediction at the depth found, mixed with the translated metric pose by ``mix_3d`` (the released
+    code: 0.5); joints outside are the translated metric pose. People do not influence each other.
+    """
+    coords2d, coords3d_rel, K = (np.asarray(array, np.float64) for array in (coords2d, coords3d_rel, K))
+    inside = np.asarray(inside, bool)
+    weights = inside * (1.0 if confidence is None else np.asarray(confidence, np.float64)) + _LEAST_WEIGHT
+    normalized = _normalized(coords2d, K)
+    solve = {"full": full_perspective, "weak": weak_perspective}[perspective]
+    reference_point = solve(normalized, coords3d_rel, weights)
+    translated = coords3d_rel + reference_point[:, None]
+    depth = translated[..., 2:]
+    back_projected = np.concatenate([normalized * depth, depth], -1)
+    mixed = mix_3d * translated + (1 - mix_3d) * back_projected
+    return np.where(inside[..., None], mixed, translated)
+
+
+def full_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) -> Floats:
+    """The translation [N,3] m that minimises the weighted squared error of (P eq. 4)
+
+    X0 - n_x Z0 = n_x dZ - dX,  Y0 - n_y Z0 = n_y dZ - dY
+
+    for normalized image points [N,J,2], metric poses [N,J,3] m and row weights [N,J]. X0 and Y0 are eliminated, which
+    leaves one division a person: Z0 is a regression of the right sides' deviations on those of the image points.
+    """
+    share = _shares(weights**2)
+    right = normalized * coords3d_rel[..., 2:] - coords3d_rel[..., :2]
+    mean_n, mean_right = _mean(normalized, share), _mean(right, share)
+    spread_n, spread_right = normalized - mean_n[:, None], right - mean_right[:, None]
+    covariance = np.einsum("nj,njc,njc->n", share, spread_n, spread_right)
+    variance = np.einsum("nj,njc,njc->n", share, spread_n, spread_n)
+    depth = -covariance / np.maximum(variance, 1e-12)
+    return np.concatenate([mean_right + mean_n * depth[:, None], depth[:, None]], -1)
+
+
+def weak_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) -> Floats:
+    """The translation [N,3] m by the ratio of spreads: in metres over that on the image plane (P 4.1)."""
+    share = _shares(weights)
+    mean_n, mean_metric = _mean(normalized, share), _mean(coords3d_rel, share)
+    spread_n, spread_metric = normalized - mean_n[:, None], (coords3d_rel - mean_metric[:, None])[..., :2]
+    variance_n = np.einsum("nj,njc,njc->n", share, spread_n, spread_n)
+    variance_metric = np.einsum("nj,njc,njc->n", share, spread_metric, spread_metric)
+    mean_depth = np.sqrt(variance_metric / np.maximum(variance_n, 1e-12))
+    mean_point = np.concatenate([mean_n * mean_depth[:, None], mean_depth[:, None]], -1)
+    return mean_point - mean_metric
+
+
+def _normalized(coords2d: Floats, K: Floats) -> Floats:
+    homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
+    return np.einsum("nrc,njc->njr", np.linalg.inv(K), homogeneous)[..., :2]
+
+
+def _shares(weights: Floats) -> Floats:
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _mean(points: Floats, share: Floats) -> Floats:
+    return np.einsum("nj,njc->nc", share, points)
