@@ -1,0 +1,43 @@
+# The whole set-up, tests and demonstration; scripts/bootstrap.py says what a set-up is.
+#   make PYTHON=python3.12        chooses the interpreter
+#   make demo SOURCE=video.mp4    the demonstration on a video, an image folder or a camera (/dev/video0)
+PYTHON ?= python3
+VENV := .venv/bin
+PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 10))
+
+.PHONY: setup demo test bench lint clean help python
+.DEFAULT_GOAL := setup
+
+setup: python
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup
+	@$(VENV)/python -m demo.run $(if $(SOURCE),--source "$(SOURCE)")
+
+test: lint
+	$(VENV)/python -m pytest
+
+bench: setup
+	$(VENV)/metrabs-bench
+
+lint: setup
+	$(VENV)/python -m ruff check .
+	$(VENV)/python -m ruff format --check .
+	$(VENV)/python -m mypy
+
+clean:
+	rm -rf .venv .setup.lock out build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+help:
+	@echo "make setup   (default) .venv with all that is needed, a ROS 2 where none is sourced, and the weights"
+	@echo "make demo    the demonstration; SOURCE=video.mp4 or another source instead of its own"
+	@echo "make test    set-up, ruff, mypy, pytest"
+	@echo "make lint    set-up, ruff, mypy"
+	@echo "make bench   set-up, then how fast and how well the engines run on this machine"
+	@echo "make clean   removes all that the others made, the fetched weights excepted"
+	@echo "PYTHON=python3.12 chooses the interpreter"
+
+# Before bootstrap.py is read: an old Python would stumble over its syntax.
+python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: the set-up needs Python 3.10 or newer, but there is no $(PYTHON); install one (sudo apt-get install python3 python3-venv) or name it: make PYTHON=python3.11" >&2; exit 2; }
+	@"$(PYTHON)" -c "$(PYTHON_CHECK)" || { echo "make: the set-up needs Python 3.10 or newer, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1); install a newer one (sudo apt-get install python3.11 python3.11-venv) and name it: make PYTHON=python3.11" >&2; exit 2; }
