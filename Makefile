@@ -18,7 +18,7 @@ test: lint
 	$(VENV)/python -m pytest
 
 bench: setup
-	$(VENV)/metrabs-bench
+	@$(VENV)/metrabs-bench "$$($(VENV)/python -m demo.clip)"
 
 lint: setup
 	$(VENV)/python -m ruff check .

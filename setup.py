@@ -52,6 +52,7 @@ setup(
         "cpu": ["onnxruntime>=1.17", "openvino>=2024.0"],
         "onnxruntime": ["onnxruntime>=1.17"],
         "openvino": ["openvino>=2024.0"],
+        "video": ["av>=12"],
         "test": ["pytest", "pytest-timeout", "hypothesis", "scikit-image"],
     },
     entry_points={

@@ -123,6 +123,15 @@ class ReconstructionSpec:
 
 
 @dataclass(frozen=True)
+class SecondLookSpec:
+    """A newly detected person must also be seen on a mirrored crop whose box is scaled by ``zoom``: false alarms of the
+    detector do not survive that. Costs one more run of the network, once a person."""
+
+    zoom: float
+    min_score: float
+
+
+@dataclass(frozen=True)
 class AnchorSpec:
     """A single-shot detector's grid of anchors: strides px and anchors a cell, in the order of the output's rows."""
 
@@ -163,6 +172,7 @@ class ModelSpec:
     joints: tuple[str, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
     min_person_score: float = 0.5
+    second_look: SecondLookSpec | None = None
     detector: str | None = None
     detection: DetectorSpec | None = None
     path: Path = field(default=Path(), init=False)
@@ -171,6 +181,8 @@ class ModelSpec:
         _one_of("kind", self.kind, KINDS)
         if self.kind == "detector" and self.detection is None:
             raise InputError("a spec of kind detector needs the key 'detection'.")
+        if self.second_look is not None and "person_score" not in self.outputs:
+            raise InputError("second_look needs the output person_score.")
         if self.kind == "pose":
             for key in self.outputs:
                 if key not in POSE_OUTPUTS:

@@ -97,14 +97,15 @@ class PosePipeline:
         carried = self._carried(stamp_s)
         fresh = self._detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         known = box_iou(fresh.boxes, carried.boxes).max(1, initial=0) > _SAME_BOX_IOU
-        people = carried.joined(fresh.taken(~known))
+        people = carried.joined(self._confirmed(image_rgb, camera, fresh.taken(~known)))
         return self._tracker.update(self._poses(image_rgb, camera, people, own_boxes=True), stamp_s)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
         check_image(image_rgb, camera)
         if boxes is None:
-            return self._poses(image_rgb, camera, self._detected(image_rgb, None), own_boxes=True)
+            found = self._confirmed(image_rgb, camera, self._detected(image_rgb, None))
+            return self._poses(image_rgb, camera, found, own_boxes=True)
         return self._poses(image_rgb, camera, Detections.from_boxes(np.asarray(boxes)), own_boxes=False)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
@@ -139,6 +140,18 @@ class PosePipeline:
                 f"The engine {self.spec.name} names no detector: give boxes, or name one in {self.spec.path}."
             )
         return self._detector.detect(image_rgb, max_views)
+
+    def _confirmed(self, image_rgb: Image, camera: Camera, found: Detections) -> Detections:
+        """Those whom a second look, mirrored and at another scale, also takes for people."""
+        look = self.spec.second_look
+        if look is None or not len(found):
+            return found
+        box_scale = self.spec.crop.box_scale * look.zoom
+        virtual, _ = crop.virtual_cameras(
+            camera, found.boxes, self.spec.input.size, self._up_of(camera, found), box_scale
+        )
+        mirrored = crop.warp(image_rgb, camera, virtual)[:, :, ::-1]
+        return found.taken(self.engine.infer(mirrored).person_score >= look.min_score)
 
     def _view_budget(self, somebody_known: bool) -> int | None:
         if self._views_per_frame is None or not self.engine.scores_people:

@@ -1,0 +1,1 @@
+"""`make demo`: the node at work on a video or webcam, filmed from outside over ROS 2."""
