@@ -5,16 +5,19 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 10))
 
-.PHONY: setup demo test bench lint clean help python
+.PHONY: setup training demo test bench lint clean help python
 .DEFAULT_GOAL := setup
 
 setup: python
 	@$(PYTHON) scripts/bootstrap.py
 
+training: python
+	@$(PYTHON) scripts/bootstrap.py --training
+
 demo: setup
 	@$(VENV)/python -m demo.run $(if $(SOURCE),--source "$(SOURCE)")
 
-test: lint
+test: training lint
 	$(VENV)/python -m pytest
 
 bench: setup
@@ -30,6 +33,7 @@ clean:
 
 help:
 	@echo "make setup   (default) .venv with all that is needed, a ROS 2 where none is sourced, and the weights"
+	@echo "make training  the same and torch, numba and a body model, for python -m training.train and the like"
 	@echo "make demo    the demonstration; SOURCE=video.mp4 or another source instead of its own"
 	@echo "make test    set-up, ruff, mypy, pytest"
 	@echo "make lint    set-up, ruff, mypy"

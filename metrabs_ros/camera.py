@@ -106,7 +106,7 @@ class Camera:
             K = _matrix(data["camera_matrix"], 9).reshape(3, 3)
             D = _matrix(data.get("distortion_coefficients", []), None)
             size = (int(data["image_width"]), int(data["image_height"]))
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise CameraError(
                 f"{path}: a matrix or size is not as camera_calibration writes it ({_one_line(error)})."
             ) from error

@@ -45,6 +45,7 @@ def virtual_cameras(
     the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own axis.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    boxes = np.where(np.isfinite(boxes), boxes, np.nan)
     middles = boxes[:, None, :2] + boxes[:, None, 2:] * np.array([[0.5, 0.5], [0, 0.5], [1, 0.5], [0.5, 0], [0.5, 1]])
     rays, seen = camera.unproject(_clamped_into_view(camera, middles))
     seen = seen.all(1) & (boxes[:, 2:] > 0).all(1)

@@ -24,6 +24,9 @@ View = tuple[int, int, int]
 
 # Neighbouring views share at least this part of their side, so that a person on a seam is whole in one of them.
 _OVERLAP = 0.25
+# Views smaller than this show nobody; strips longer than so many views are looked at as a whole only.
+_LEAST_SIDE = 16
+_MOST_VIEWS_ACROSS = 12
 
 
 class Detector:
@@ -80,7 +83,7 @@ def views_of(width: int, height: int) -> list[View]:
     longer, shorter = max(width, height), min(width, height)
     views = [((width - longer) // 2, (height - longer) // 2, longer)]
     for side in (shorter, shorter * 2 // 3):
-        if side < longer / 1.2:
+        if max(_LEAST_SIDE, longer / _MOST_VIEWS_ACROSS) < side < longer / 1.2:
             views += [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
     return views
 

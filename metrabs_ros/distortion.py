@@ -61,14 +61,19 @@ def distortion_limit(model: str, D: Floats) -> float:
         if not len(D):
             return math.inf
         grid = np.tan(np.linspace(0, math.radians(89.9), 4001))
-        k1, k2, _, _, k3, k4, k5, k6 = np.pad(D, (0, max(0, 8 - len(D))))[:8]
-        r2 = grid * grid
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            numerator = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-            denominator = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
-            radii = np.where((numerator > 0) & (denominator > 0), grid * numerator / denominator, -1.0)
+        radii = _radial_part(grid, D)
     turning = np.flatnonzero(np.diff(radii) <= 0)
     return float(grid[turning[0]]) if len(turning) else float(grid[-1])
+
+
+def _radial_part(radius: Floats, D: Floats) -> Floats:
+    """The distorted radius of each radius by the radial coefficients alone; -1 where their fraction is not positive."""
+    k1, k2, _, _, k3, k4, k5, k6 = np.pad(D, (0, max(0, 8 - len(D))))[:8]
+    r2 = radius * radius
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        numerator = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+        denominator = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        return np.where((numerator > 0) & (denominator > 0), radius * numerator / denominator, -1.0)
 
 
 def inverted_radius(
@@ -89,13 +94,17 @@ def inverted_radius(
 def polynomial_undistorted(distorted: Floats, D: Floats, limit: float) -> tuple[Floats, NDArray[np.bool_]]:
     """The normalized points [...,2] whose distortion gives ``distorted``, and whether there is one within ``limit``.
 
-    Newton's method from the distorted point itself, with steps of at most half a focal length.
+    Newton's method from where the radial part alone would put the point: from farther away, it may leave through the
+    tilted sensor's horizon. Steps are at most half a focal length.
     """
     if not len(D):
         return distorted, np.isfinite(distorted).all(-1)
+    grid = np.tan(np.linspace(0, math.atan(limit), 2001))
     radius = np.linalg.norm(distorted, axis=-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        points = distorted * np.where(radius > 0.9 * limit, 0.9 * limit / radius, 1.0)
+    # At the limit itself the slope is zero.
+    start = np.minimum(np.interp(radius, _radial_part(grid, D), grid), 0.99 * limit)
+    with np.errstate(invalid="ignore"):
+        points = distorted * start / np.maximum(radius, 1e-12)
     for _ in range(_NEWTON_STEPS):
         residual, jacobian = _residual_and_jacobian(points, distorted, D)
         step = _solved_2x2(jacobian, residual)

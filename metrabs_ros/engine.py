@@ -102,13 +102,20 @@ def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
         )
     engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
-    size = spec.input.size
+    size, joints = spec.input.size, len(spec.joints)
     try:
-        engine.infer(np.zeros((1, size, size, 3), np.float32))
+        output = engine.infer(np.zeros((1, size, size, 3), np.float32))
     except (IndexError, ValueError) as error:
         raise InputError(
             f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: {error}."
         ) from error
+    rows = {name: getattr(output, name).shape[1] for name in ("coords2d", "coords3d_rel", "confidence")}
+    few = [f"{name} has {count}" for name, count in rows.items() if count != joints]
+    if few:
+        raise InputError(
+            f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: of {joints} joints, "
+            f"but {', '.join(few)}; correct joints or outputs."
+        )
     return engine
 
 
@@ -125,6 +132,11 @@ def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Netwo
         raise InputError(
             f"{weights} takes {network.input_names} of shape {network.input_shape}, but its spec says "
             f"{spec.input.tensor!r} of [batch, {', '.join(map(str, image))}]: correct input in {spec.path}."
+        )
+    if spec.input.dynamic_batch and network.input_shape[0] != -1:
+        raise InputError(
+            f"{weights} takes batches of {network.input_shape[0]} only: set input: dynamic_batch to false in "
+            f"{spec.path}, or export it with a dynamic batch."
         )
     return network
 

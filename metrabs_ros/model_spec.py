@@ -44,7 +44,7 @@ class WeightsSpec:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise InputError(f"weights: sha256 must be 64 hexadecimal digits, got {self.sha256!r}.")
-        if Path(self.file).name != self.file:
+        if Path(self.file).name != self.file or self.file in ("", ".."):
             raise InputError(f"weights: file must be a plain file name without folders, got {self.file!r}.")
 
 
@@ -138,6 +138,13 @@ class AnchorSpec:
     strides: tuple[int, ...]
     per_cell: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if not self.strides or len(self.strides) != len(self.per_cell) or min(self.strides + self.per_cell) < 1:
+            raise InputError(
+                "detection: anchors: strides and per_cell must be positive and as many as each other, got "
+                f"{list(self.strides)} and {list(self.per_cell)}."
+            )
+
 
 @dataclass(frozen=True)
 class DetectorSpec:
@@ -154,6 +161,13 @@ class DetectorSpec:
     radius_keypoint: int
     score_threshold: float = 0.5
     nms_iou: float = 0.3
+
+    def __post_init__(self) -> None:
+        for key, index in (("center_keypoint", self.center_keypoint), ("radius_keypoint", self.radius_keypoint)):
+            if not 0 <= index < self.keypoints:
+                raise InputError(f"detection: {key} must lie in 0..{self.keypoints - 1}, got {index}.")
+        if not 0 < self.score_threshold < 1:
+            raise InputError(f"detection: score_threshold must lie between 0 and 1, got {self.score_threshold}.")
 
 
 @dataclass(frozen=True)
@@ -208,12 +222,12 @@ def load_spec(path: str | Path) -> ModelSpec:
         raise InputError(f"Cannot read the engine spec {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"The engine spec {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if isinstance(data, dict) and isinstance(data.get("outputs"), dict):
-        data["outputs"] = {
-            key: parsed(OutputSpec, value, f"Engine spec {path}: outputs: {key}")
-            for key, value in data["outputs"].items()
-        }
     try:
+        if isinstance(data, dict) and isinstance(data.get("outputs"), dict):
+            data["outputs"] = {
+                key: parsed(OutputSpec, value, f"Engine spec {path}: outputs: {key}")
+                for key, value in data["outputs"].items()
+            }
         spec = parsed(ModelSpec, data, f"Engine spec {path}")
     except InputError as error:
         text = str(error)

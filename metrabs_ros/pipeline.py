@@ -30,8 +30,9 @@ LEVEL_UP = (0.0, -1.0, 0.0)
 _CARRY_S = 0.3
 # A detection that overlaps a carried person by this much is that person.
 _SAME_BOX_IOU = 0.3
-# Where the body leans more than this from what was taken as up, a second look with the body upright pays.
-_LEAN_COSINE = np.cos(np.radians(15))
+# Where the body leans more than this from what was taken as up, another look with the body upright pays.
+_LEAN_COSINE = np.cos(np.radians(7))
+_MORE_LOOKS = 3
 
 
 class PosePipeline:
@@ -168,16 +169,7 @@ class PosePipeline:
         return Detections(boxes, np.array([pose.score for pose in poses]), self._regions.torso_axes(joints2d))
 
     def _poses(self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool) -> list[Pose3D]:
-        up = self._up_of(camera, detections)
-        joints3d, joints2d, person_scores = self._seen(image_rgb, camera, detections.boxes, up)
-        if self._body_upright:
-            torso = self._regions.torso_axes(joints3d)
-            unknown = ~np.isfinite(detections.body_axes).all(-1)
-            again = unknown & (np.einsum("nc,nc->n", torso, up) < _LEAN_COSINE)
-            if again.any():
-                joints3d[again], joints2d[again], person_scores[again] = self._seen(
-                    image_rgb, camera, detections.boxes[again], torso[again]
-                )
+        joints3d, joints2d, person_scores = self._seen_upright(image_rgb, camera, detections)
         scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
         good = np.flatnonzero(plausibility.in_front(joints3d) & (person_scores >= self.spec.min_person_score))
         good = good[plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good])]
@@ -185,16 +177,35 @@ class PosePipeline:
         unknown_spread = np.full(joints3d.shape[1], np.nan)
         return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], unknown_spread) for i in good]
 
+    def _seen_upright(self, image_rgb: Image, camera: Camera, detections: Detections) -> tuple[Floats, Floats, Floats]:
+        """What _seen sees; bodies whose axis nobody told are looked at again until they stand upright on the crop."""
+        up = self._up_of(camera, detections)
+        joints3d, joints2d, scores = self._seen(image_rgb, camera, detections.boxes, up)
+        untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
+        for _ in range(_MORE_LOOKS if untold.any() else 0):
+            axes = self._regions.torso_axes(joints2d)
+            torso_up = self._up_of(camera, Detections(detections.boxes, detections.scores, axes))
+            again = untold & (np.einsum("nc,nc->n", torso_up, up) < _LEAN_COSINE)
+            if not again.any():
+                break
+            up = np.where(again[:, None], torso_up, up)
+            joints3d[again], joints2d[again], scores[again] = self._seen(
+                image_rgb, camera, detections.boxes[again], up[again]
+            )
+        return joints3d, joints2d, scores
+
     def _up_of(self, camera: Camera, detections: Detections) -> Floats:
-        """[N,3] what shall point up on each person's crop, unit length."""
-        world = np.broadcast_to(self.up, (len(detections), 3))
-        if not self._body_upright:
-            return world
+        """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""
+        up = np.broadcast_to(self.up, (len(detections), 3))
         centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
-        body = crop.up_along(camera, centers, detections.body_axes)
-        length = np.linalg.norm(body, axis=-1, keepdims=True)
+        if self._body_upright:
+            body = crop.up_along(camera, centers, detections.body_axes)
+            up = np.where(np.isfinite(body).all(-1, keepdims=True), body, up)
+        sight, _ = camera.unproject(centers)
+        up = up - np.einsum("nc,nc->n", up, sight)[:, None] * sight
+        length = np.linalg.norm(up, axis=-1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(length > 0, body / length, world)
+            return np.where(length > 1e-6, up / length, self.up)
 
     def _seen(self, image_rgb: Image, camera: Camera, boxes: Floats, up: Floats) -> tuple[Floats, Floats, Floats]:
         """joints3d [N,J,3] m, joints2d [N,J,2] px and person scores [N] of one look at each box."""

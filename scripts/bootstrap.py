@@ -1,7 +1,8 @@
 """Sets the checkout up: .venv with pinned packages, a ROS 2 where none is sourced, the package itself, the weights.
 
 Needs nothing but Python's standard library. Each step leaves a stamp (see setup_stamps.py), so a second run does only
-what is due, and a run that was killed is finished by the next. `make setup` runs this.
+what is due, and a run that was killed is finished by the next. `make setup` runs this; with --training it also installs
+what training/ needs.
 """
 
 import sys
@@ -47,8 +48,8 @@ class Step:
     half_done_spoils_venv: bool = False
 
 
-def steps_of(house: House) -> list[Step]:
-    """The steps in order. Each is redone when its files or facts change, and all of them when the venv's facts do."""
+def steps_of(house: House, training: bool = False) -> list[Step]:
+    """The steps in order, what ``training/`` needs only if asked for. Each is redone when its files or facts change, and all of them when the venv's facts do."""
     scripts, interfaces = house.root / "scripts", house.root / "interfaces"
     pins = setup_packages.requirement_files(house)
     steps = [
@@ -97,6 +98,15 @@ def steps_of(house: House) -> list[Step]:
             list((house.root / "engines").glob("*.yaml")),
         ),
     ]
+    if training:
+        steps.append(
+            Step(
+                "training",
+                "install torch and what else training needs",
+                setup_packages.install_training,
+                [setup_packages.training_file(house)],
+            )
+        )
     return steps
 
 
@@ -162,7 +172,7 @@ def main() -> int:
     try:
         with locked(house.root) as lock_fd:
             locked_house = replace(house, lock_fd=lock_fd)
-            count = set_up(locked_house, steps_of(locked_house))
+            count = set_up(locked_house, steps_of(locked_house, training="--training" in sys.argv[1:]))
     except SetupError as error:
         print(f"\nsetup: {error}", file=sys.stderr)
         return error.exit_code

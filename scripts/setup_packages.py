@@ -70,6 +70,18 @@ def install_packages(house: House) -> list[Path]:
     return [file for file in witnesses if file.is_file()]
 
 
+def training_file(house: House) -> Path:
+    """The pins of what only training/ needs."""
+    return house.root / "requirements" / "training.txt"
+
+
+def install_training(house: House) -> list[Path]:
+    """Installs torch and what else training/ needs; the file names all of it, so pip resolves nothing."""
+    pip: list[str | Path] = [house.venv_python, "-m", "pip", "--disable-pip-version-check"]
+    house.run([*pip, "install", "--no-deps", "-r", training_file(house)], "Installing what training needs")
+    return [house.site_packages / "torch" / "__init__.py"]
+
+
 def check_sourced_ros(house: House) -> list[Path]:
     """Checks that the sourced ROS 2 can be used from the venv; makes nothing.
 

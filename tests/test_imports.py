@@ -1,0 +1,148 @@
+"""Who may import whom, read from the sources: the arrows of the design, and where runtimes and ROS may appear."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "metrabs_ros"
+
+# What each module may import of ours. Those that are not here are the edges of the house (node, commands, launch) and
+# may import everything.
+MAY_IMPORT = {
+    "errors": set(),
+    "strict": {"errors"},
+    "skeleton": {"errors"},
+    "pose": set(),
+    "distortion": set(),
+    "camera": {"distortion", "errors"},
+    "crop": {"camera"},
+    "reconstruct": set(),
+    "regions": {"camera", "skeleton"},
+    "plausibility": set(),
+    "tracking": {"pose"},
+    "smoothing": set(),
+    "model_spec": {"errors", "skeleton", "strict"},
+    "weights": {"errors", "model_spec"},
+    "backends": {"errors", "model_spec"},
+    "engine": {"backends", "errors", "model_spec", "strict", "weights"},
+    "detector": {"engine", "errors", "model_spec", "pose"},
+    "pipeline": {
+        "camera", "crop", "detector", "engine", "errors", "model_spec", "plausibility", "pose", "reconstruct",
+        "regions", "skeleton", "tracking",
+    },
+    "messages": {"camera", "errors", "pose", "skeleton"},
+    "frames": {"errors"},
+    "annotate": {"camera", "pose", "skeleton"},
+    "video_writer": {"errors", "frames"},
+}  # fmt: skip
+ROS_MODULES = {
+    "messages", "node", "params", "publishers", "video_source", "frame_slot", "frame_worker", "reports",
+    "spinning",
+}  # fmt: skip
+ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
+RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "tflite_runtime", "pycuda"}
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """camera for camera.py, backends for everything in backends/."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a source imports anywhere, functions included, in full; importlib's by its constant start."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module or "")
+            if node.module in ("metrabs_ros", "metrabs_ros.backends"):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func) and node.args:
+            first = next((part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)), "")
+            found.add(str(first).rstrip("."))
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports_of(path) if name.startswith("metrabs_ros.")}
+
+
+def foreign(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports_of(path)} - {"metrabs_ros"}
+
+
+def is_ros(package: str) -> bool:
+    return package in ROS_PACKAGES or package.endswith(("_msgs", "_interfaces", "_srvs"))
+
+
+def test_the_reader_sees_imports_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(
+        "import a.b as c\nfrom d.e import f\nfrom metrabs_ros import crop\n"
+        "def g():\n    import h\n    importlib.import_module(f'metrabs_ros.backends.{name}')\n"
+    )
+    assert imports_of(path) == {"a.b", "d.e", "metrabs_ros", "metrabs_ros.crop", "h", "metrabs_ros.backends"}
+    assert ours(path) == {"crop", "backends"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sources() if room_of(path) in MAY_IMPORT], ids=lambda path: path.stem
+)
+def test_arrows_point_one_way(path: Path) -> None:
+    assert ours(path) - {room_of(path)} <= MAY_IMPORT[room_of(path)]
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    imported_by = {path: ours(path) - {room_of(path)} for path in sources()}
+    rooms: dict[str, set[str]] = {}
+    for path, names in imported_by.items():
+        rooms.setdefault(room_of(path), set()).update(names)
+    rooms["backends"] -= {"errors"}
+    while True:
+        leaves = {room for room, names in rooms.items() if not names & set(rooms)}
+        if not leaves:
+            break
+        rooms = {room: names for room, names in rooms.items() if room not in leaves}
+    assert rooms == {}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_runtimes_and_ros_stay_in_their_rooms(path: Path) -> None:
+    if room_of(path) != "backends":
+        assert not foreign(path) & RUNTIMES
+    if room_of(path) not in ROS_MODULES:
+        assert not {package for package in foreign(path) if is_ros(package)}
+    assert not foreign(path) & {"torch", "torchvision", "training", "demo", "tests"}
+
+
+def test_each_backend_imports_one_runtime() -> None:
+    for path in (PACKAGE / "backends").glob("[!_]*.py"):
+        assert len(foreign(path) & RUNTIMES) == 1
+
+
+def test_what_runs_without_ros_imports_nothing_that_needs_it() -> None:
+    """Through all it imports: the command must start on a machine without a ROS 2."""
+    for start in ("pipeline", "cli", "frames", "annotate"):
+        reached, todo = set(), [start]
+        while todo:
+            room = todo.pop()
+            reached.add(room)
+            paths = [path for path in sources() if room_of(path) == room]
+            todo += [name for path in paths for name in ours(path) if name not in reached]
+        assert not reached & ROS_MODULES, f"{start} reaches {reached & ROS_MODULES}"
+
+
+def test_training_needs_no_ros() -> None:
+    for path in sorted((ROOT / "training").rglob("*.py")):
+        assert not ours(path) & ROS_MODULES, path
+        assert not {package for package in foreign(path) if is_ros(package)}, path
