@@ -35,7 +35,7 @@ class VideoWriter:
     """Writes RGB images [H,W,3] uint8 of one size at a constant rate; the file appears whole, when it is closed.
 
     An odd row or column at the right or lower border is left out, as codecs want even sizes. As a context manager it
-    throws the file away where the block ends with an error. Raises InputError where the file cannot be written.
+    throws the file away where the block ends with an error; without a frame there is none. Raises InputError where the file cannot be written.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int], rate: float) -> None:
@@ -47,6 +47,7 @@ class VideoWriter:
         self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
         self._width, self._height = (side // 2 * 2 for side in size)
         check_writable(self.path)
+        self._is_empty = True
         self._encoder = _open_encoder(self._part, (self._width, self._height), rate)
 
     def write(self, image_rgb: Image) -> None:
@@ -59,6 +60,7 @@ class VideoWriter:
             )
         try:
             self._encoder.write(np.ascontiguousarray(image))
+            self._is_empty = False
         except OSError as error:
             raise InputError(f"Cannot write {self.path}: {error.strerror or error}; {_REMEDY}.") from error
 
@@ -66,7 +68,10 @@ class VideoWriter:
         """Finish the file and put it in its place."""
         try:
             self._encoder.close()
-            self._part.replace(self.path)
+            if self._is_empty:
+                self._part.unlink(missing_ok=True)
+            else:
+                self._part.replace(self.path)
         except OSError as error:
             self._part.unlink(missing_ok=True)
             raise InputError(f"Cannot write {self.path}: {error.strerror or error}; {_REMEDY}.") from error

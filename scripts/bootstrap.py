@@ -49,7 +49,10 @@ class Step:
 
 
 def steps_of(house: House, training: bool = False) -> list[Step]:
-    """The steps in order, what ``training/`` needs only if asked for. Each is redone when its files or facts change, and all of them when the venv's facts do."""
+    """The steps in order, what ``training/`` needs only if asked for.
+
+    Each is redone when its files or facts change, and all of them when the venv's facts do.
+    """
     scripts, interfaces = house.root / "scripts", house.root / "interfaces"
     pins = setup_packages.requirement_files(house)
     steps = [

@@ -42,6 +42,7 @@ def test_frame_of_another_size(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", (64, 48), 25.0)
     with writer, pytest.raises(InputError, match="is a video of 64x48, got a frame of shape"):
         writer.write(GREY[:40])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_that_cannot_be_written(tmp_path: Path) -> None:
