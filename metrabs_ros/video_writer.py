@@ -35,7 +35,8 @@ class VideoWriter:
     """Writes RGB images [H,W,3] uint8 of one size at a constant rate; the file appears whole, when it is closed.
 
     An odd row or column at the right or lower border is left out, as codecs want even sizes. As a context manager it
-    throws the file away where the block ends with an error; without a frame there is none. Raises InputError where the file cannot be written.
+    throws the file away where the block ends with an error; without a frame there is none. Raises InputError where the
+    file cannot be written.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int], rate: float) -> None:
