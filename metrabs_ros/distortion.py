@@ -110,6 +110,8 @@ def polynomial_undistorted(distorted: Floats, D: Floats, limit: float) -> tuple[
         step = _solved_2x2(jacobian, residual)
         length = np.linalg.norm(step, axis=-1, keepdims=True)
         points = points - step * np.minimum(1.0, 0.5 / np.maximum(length, 1e-12))
+        if not (length > 0.1 * _TOLERANCE).any():
+            break
     error = np.linalg.norm(polynomial_distorted(points, D) - distorted, axis=-1)
     in_range = np.linalg.norm(points, axis=-1) <= limit * (1 + 1e-9)
     return points, in_range & (error < _TOLERANCE)
