@@ -48,6 +48,7 @@ class Camera:
     distortion_model: str
     size: tuple[int, int]
     _limit: float = field(init=False, repr=False)
+    _K_inv: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         K = np.array(self.K, np.float64)
@@ -67,6 +68,7 @@ class Camera:
         object.__setattr__(self, "distortion_model", model)
         object.__setattr__(self, "size", (width, height))
         object.__setattr__(self, "_limit", distortion_limit(model, D))
+        object.__setattr__(self, "_K_inv", np.linalg.inv(K))
 
     @classmethod
     def from_fov(cls, fov_deg: float, size: tuple[int, int]) -> Camera:
@@ -164,8 +166,7 @@ class Camera:
         A pixel that no ray within the lens model's range hits is invalid, its ray NaN.
         """
         pixels = np.asarray(pixels, np.float64)
-        K_inv = np.linalg.inv(self.K)
-        distorted = pixels @ K_inv[:2, :2].T + K_inv[:2, 2]
+        distorted = pixels @ self._K_inv[:2, :2].T + self._K_inv[:2, 2]
         if self.distortion_model == "equidistant":
             radius = np.linalg.norm(distorted, axis=-1)
             theta, valid = inverted_radius(radius, lambda angle: fisheye_angle(angle, self.D), self._limit)

@@ -23,7 +23,7 @@ def polynomial_distorted(points: Floats, D: Floats) -> Floats:
     """OpenCV's rational, tangential, thin prism and tilt model on normalized points [...,2]."""
     if not len(D):
         return points
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = np.pad(D, (0, 14 - len(D)))
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = _padded(D)
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
@@ -34,6 +34,12 @@ def polynomial_distorted(points: Floats, D: Floats) -> Floats:
         tilted = np.stack([x_out, y_out, np.ones_like(x_out)], -1) @ tilt.T
         return tilted[..., :2] / tilted[..., 2:]
     return np.stack([x_out, y_out], -1)
+
+
+def _padded(D: Floats) -> Floats:
+    coefficients = np.zeros(14)
+    coefficients[: len(D)] = D
+    return coefficients
 
 
 def _tilt_matrix(tau_x: float, tau_y: float) -> Floats:
@@ -68,7 +74,7 @@ def distortion_limit(model: str, D: Floats) -> float:
 
 def _radial_part(radius: Floats, D: Floats) -> Floats:
     """The distorted radius of each radius by the radial coefficients alone; -1 where their fraction is not positive."""
-    k1, k2, _, _, k3, k4, k5, k6 = np.pad(D, (0, max(0, 8 - len(D))))[:8]
+    k1, k2, _, _, k3, k4, k5, k6 = _padded(D)[:8]
     r2 = radius * radius
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         numerator = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
