@@ -1,0 +1,137 @@
+"""Checkpoint to engine: the same numbers in torch, ONNX Runtime, OpenVINO and the runtime's own decoding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
+
+from metrabs_ros import reconstruct as runtime  # noqa: E402
+from metrabs_ros.engine import open_engine  # noqa: E402
+from metrabs_ros.model_spec import load_spec  # noqa: E402
+from tests.training_fakes import CONFIG, SIDE  # noqa: E402
+from training import checkpoint, export, losses, reconstruct  # noqa: E402
+from training.export import Recipe  # noqa: E402
+from training.heatmap import Grid  # noqa: E402
+from training.model.metrabs import Metrabs, MetrabsConfig  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
+
+FUSED = MetrabsConfig(
+    backbone="blazepose_random",
+    grid=Grid(side=SIDE, stride=16, centred=False),
+    fuse=16,
+    neck=(16, 16),
+)
+
+
+def exported(folder: Path, config: MetrabsConfig, recipe: Recipe) -> tuple[Metrabs, Path]:
+    """A network after two updates, restored from its checkpoint, and the spec of its engine."""
+    loss = replace(CONFIG.loss, confidence_weights=config.confidence)
+    trainer = Trainer(replace(CONFIG, model=config, frozen_encoder_steps=0, loss=loss), torch.device("cpu"))
+    stream = CONFIG.data.batches(2, 0, 0, 0)
+    for _ in range(2):
+        trainer.update(next(stream))
+    trainer.save(folder / "run", {})
+    place = checkpoint.latest(folder / "run")
+    assert place is not None
+    network, restored, facts = export.restored(place)
+    for name, value in trainer.ema.state.items():
+        assert torch.equal(network.state_dict()[name], value)
+    return network, export.export(network, restored, facts, folder / "tiny.onnx", recipe)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("config", [CONFIG.model, FUSED], ids=["plain", "fused"])
+def test_parity(tmp_path: Path, config: MetrabsConfig, layout: str) -> None:
+    network, spec_path = exported(tmp_path, config, Recipe(half=False, layout=layout))
+    spec = load_spec(spec_path)
+    assert spec.joints == CONFIG.skeleton.joint_names
+    assert spec.skeleton.edges == CONFIG.skeleton.edges
+    assert spec.reconstruction.border == config.grid.stride
+    crops = np.random.default_rng(0).random((5, SIDE, SIDE, 3), np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(crops).permute(0, 3, 1, 2))
+    K = np.tile(np.array([[90.0, 0, 32], [0, 90, 32], [0, 0, 1]]), (5, 1, 1))
+    inside = reconstruct.in_fov(expected.coords2d, SIDE, config.grid.stride)
+    confidence = None if expected.confidence_logit is None else expected.confidence_logit.sigmoid()
+    pose = reconstruct.absolute(
+        expected.coords2d.double(), expected.coords3d_rel.double(), torch.from_numpy(K), inside, confidence
+    )
+    for backend in ("onnxruntime", "openvino"):
+        engine = open_engine(spec, backend)
+        got = engine.infer(crops)
+        np.testing.assert_allclose(got.coords2d, expected.coords2d, atol=5e-3)
+        np.testing.assert_allclose(got.coords3d_rel, expected.coords3d_rel, atol=1e-4)
+        assert engine.scores_people == config.person
+        if confidence is not None:
+            np.testing.assert_allclose(got.confidence, confidence, atol=1e-4)
+            np.testing.assert_allclose(got.person_score, expected.person_logit.sigmoid(), atol=1e-4)
+        # The whole way from one prediction: torch's reconstruction against the runtime's, in metres.
+        twin = runtime.absolute(
+            expected.coords2d,
+            expected.coords3d_rel,
+            K,
+            inside.numpy(),
+            None if confidence is None else confidence.numpy(),
+        )
+        np.testing.assert_allclose(twin, pose, atol=1e-4)
+        single = engine.infer(crops[:1])
+        np.testing.assert_allclose(single.coords3d_rel, got.coords3d_rel[:1], atol=1e-4)
+        engine.close()
+
+
+def test_half_storage_halves_the_file_and_computes_with_rounded_weights(tmp_path: Path) -> None:
+    network, full_path = exported(tmp_path / "full", CONFIG.model, Recipe(half=False))
+    _, half_path = exported(tmp_path / "half", CONFIG.model, Recipe(half=True))
+    sizes = [path.with_suffix(".onnx").stat().st_size for path in (full_path, half_path)]
+    assert sizes[1] < 0.55 * sizes[0]
+    opsets = {entry.domain: entry.version for entry in onnx.load(str(half_path.with_suffix(".onnx"))).opset_import}
+    assert opsets[""] == export.OPSET
+    for parameter in network.parameters():
+        if parameter.numel() >= export._MIN_HALVED:
+            parameter.data = parameter.data.half().float()
+    crops = np.random.default_rng(0).random((3, SIDE, SIDE, 3), np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(crops).permute(0, 3, 1, 2))
+    for backend in ("onnxruntime", "openvino"):
+        got = open_engine(load_spec(half_path), backend).infer(crops)
+        np.testing.assert_allclose(got.coords2d, expected.coords2d, atol=5e-3)
+        np.testing.assert_allclose(got.coords3d_rel, expected.coords3d_rel, atol=1e-4)
+
+
+def test_confidence_is_only_used_where_training_used_it(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, torch.device("cpu"))
+    trainer.save(tmp_path, {})
+    network, config, facts = export.restored(checkpoint.latest(tmp_path))
+    spec = load_spec(export.export(network, config, facts, tmp_path / "tiny.onnx", Recipe()))
+    assert "confidence" not in spec.outputs
+    assert "person_score" in spec.outputs
+
+
+def test_training_places_people_where_the_runtime_does() -> None:
+    batch = next(CONFIG.data.batches(3, 0, 0, 0))
+    predicted = Trainer(CONFIG, torch.device("cpu")).model.eval()(torch.rand(3, 3, SIDE, SIDE))
+    pose = losses.absolute_pose(predicted, batch, CONFIG.model.grid, replace(CONFIG.loss, mix=0.0), 10**6)
+    coords2d, coords3d = predicted.coords2d.detach().numpy(), predicted.coords3d_rel.detach().numpy()
+    inside = runtime.in_fov(coords2d, SIDE, CONFIG.model.grid.stride)
+    expected = runtime.absolute(coords2d, coords3d, batch.K.numpy(), inside)
+    np.testing.assert_allclose(pose.detach().numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_teacher_labels_joints_by_name() -> None:
+    from metrabs_ros.errors import InputError
+    from metrabs_ros.skeleton import Skeleton
+    from training.distill import Teacher
+
+    try:
+        teacher = Teacher("blazepose_full", CONFIG.skeleton)
+    except InputError as error:
+        pytest.skip(str(error))
+    names = [CONFIG.skeleton.joint_names[i] for i in teacher.student_joints]
+    assert len(names) == 21
+    assert "left_foot" in names
+    with pytest.raises(InputError, match="no joint in common"):
+        Teacher("blazepose_full", Skeleton(("tail",), ()))

@@ -1,0 +1,126 @@
+"""Checkpoints that a run resumes from exactly: safetensors for tensors, JSON for the rest, a folder each.
+
+A checkpoint is written beside its place and renamed into it, so that one that exists is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from metrabs_ros.errors import InputError
+
+Tensors = dict[str, torch.Tensor]
+
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What training was at ``step``: after so many updates, with so many batches of the stream consumed by each
+    process; facts: whatever else shall be read back (config, network, errors), JSON."""
+
+    step: int
+    batches: int
+    model: Tensors
+    ema: Tensors
+    optimizer: Tensors
+    rng: Tensors
+    facts: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write ``folder``/step-NNNNNNN and delete all but the newest ``keep``."""
+    place = folder / f"{_PREFIX}{checkpoint.step:07d}"
+    draft = folder / f".{place.name}.part"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name in ("model", "ema", "optimizer", "rng"):
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in getattr(checkpoint, name).items()}
+        save_file(tensors, draft / f"{name}.safetensors")
+    about = {"step": checkpoint.step, "batches": checkpoint.batches, "facts": checkpoint.facts}
+    (draft / "state.json").write_text(json.dumps(about, indent=1, sort_keys=True), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    draft.rename(place)
+    for old in steps(folder)[:-keep]:
+        shutil.rmtree(old)
+    return place
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state.json").is_file())
+
+
+def latest(folder: Path) -> Path | None:
+    found = steps(folder)
+    return found[-1] if found else None
+
+
+def load(place: Path) -> Checkpoint:
+    """Raises InputError where files of the checkpoint are missing or damaged."""
+    try:
+        about = json.loads((place / "state.json").read_text(encoding="utf-8"))
+        tensors = {name: load_file(place / f"{name}.safetensors") for name in ("model", "ema", "optimizer", "rng")}
+        return Checkpoint(about["step"], about["batches"], **tensors, facts=about["facts"])
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"The checkpoint {place} cannot be read ({error}): delete it to resume from the one before."
+        ) from error
+
+
+def random_state() -> Tensors:
+    """The generators of Python and torch, as tensors; nothing draws from NumPy's global one."""
+    version, words, gauss = random.getstate()
+    tensors = {
+        "torch": torch.get_rng_state(),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "python_rest": torch.tensor([version, gauss is not None], dtype=torch.int64),
+        "python_gauss": torch.tensor([gauss or 0.0], dtype=torch.float64),
+    }
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def set_random_state(tensors: Tensors) -> None:
+    version, has_gauss = tensors["python_rest"].tolist()
+    gauss = float(tensors["python_gauss"][0]) if has_gauss else None
+    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """The generators of Python and torch, different in every process."""
+    own = seed * 1009 + rank
+    random.seed(own)
+    torch.manual_seed(own)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> Tensors:
+    """An optimizer's state by "parameter name/key"; names: id of each parameter -> its name."""
+    return {
+        f"{names[id(parameter)]}/{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def set_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Tensors, parameters: dict[str, Any]) -> None:
+    """The inverse; parameters: name -> parameter."""
+    for name_and_key, value in tensors.items():
+        name, _, key = name_and_key.rpartition("/")
+        parameter = parameters[name]
+        # Adam keeps its step count on the CPU.
+        device = "cpu" if key == "step" else parameter.device
+        optimizer.state[parameter][key] = value.to(device)

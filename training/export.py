@@ -1,0 +1,199 @@
+"""A checkpoint as an engine of the runtime: NAME.onnx and NAME.yaml. `python -m training.export CHECKPOINT NAME`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import torch
+import typer
+import yaml
+from torch import nn
+
+from metrabs_ros.errors import InputError
+from training import checkpoint
+from training.heatmap import Grid
+from training.model import metrabs
+from training.model.metrabs import Metrabs, MetrabsConfig
+
+# TensorRT 8.6 takes it.
+OPSET = 17
+# Smaller tensors stay as they are: nothing is gained.
+_MIN_HALVED = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the spec says beyond the network: see engines/README.md for the keys."""
+
+    description: str = "MeTRAbs, trained by training/ of this package."
+    licence: str = "Apache-2.0"
+    detector: str | None = "blazepose_detector"
+    box_scale: float = 1.25
+    upright: str = "body"
+    layout: str = "NHWC"
+    half: bool = True
+    min_person_score: float = 0.5
+
+
+class Deployed(nn.Module):
+    """The network as exported: image [N,S,S,3] or [N,3,S,S] float32 RGB in 0..1 -> plain tensors.
+
+    coords2d [N,J,2] px, coords3d_rel [N,J,3] m, spread2d [N,J] px, spread3d [N,J] m, and where the network has them
+    confidence [N,J] and person_score [N,1] in 0..1.
+    """
+
+    def __init__(self, network: Metrabs, layout: str) -> None:
+        super().__init__()
+        self.network, self.layout = network.eval(), layout
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen = self.network(image.permute(0, 3, 1, 2) if self.layout == "NHWC" else image)
+        outputs = [seen.coords2d, seen.coords3d_rel, seen.spread2d, seen.spread3d]
+        if seen.confidence_logit is not None:
+            outputs.append(seen.confidence_logit.sigmoid())
+        if seen.person_logit is not None:
+            outputs.append(seen.person_logit.sigmoid()[:, None])
+        return tuple(outputs)
+
+
+def output_names(config: MetrabsConfig) -> list[str]:
+    names = ["coords2d", "coords3d_rel", "spread2d", "spread3d"]
+    return names + ["confidence"] * config.confidence + ["person_score"] * config.person
+
+
+def restored(place: Path, averaged: bool = True) -> tuple[Metrabs, MetrabsConfig, dict[str, Any]]:
+    """The network of a checkpoint with its averaged weights (or the bare ones), its config and the facts saved with it.
+
+    Raises InputError where the checkpoint cannot be read.
+    """
+    saved = checkpoint.load(place)
+    facts = saved.facts
+    described = dict(facts["network"])
+    config = MetrabsConfig(
+        **{**described, "grid": Grid(**described["grid"]), "neck": tuple(described["neck"]), "backbone_weights": None}
+    )
+    unloaded = dataclasses.replace(config, backbone=_without_weights(config.backbone))
+    network = metrabs.build(unloaded, len(facts["joints"]))
+    network.load_state_dict(saved.ema if averaged else saved.model)
+    return network.eval(), config, facts
+
+
+def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], target: Path, recipe: Recipe) -> Path:
+    """Write target (NAME.onnx) and the spec beside it; returns the spec's path."""
+    side = config.grid.side
+    shape = (1, side, side, 3) if recipe.layout == "NHWC" else (1, 3, side, side)
+    names = output_names(config)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # Tracing warns about every shape it takes as constant: all but the batch are.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Deployed(network, recipe.layout),
+            (torch.zeros(shape),),
+            str(target),
+            opset_version=OPSET,
+            dynamo=False,
+            input_names=["image"],
+            output_names=names,
+            dynamic_axes={name: {0: "batch"} for name in ["image", *names]},
+        )
+    model = onnx.load(str(target))
+    if recipe.half:
+        store_in_half(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(target))
+    spec = target.with_suffix(".yaml")
+    text = yaml.safe_dump(_spec(target, config, facts, recipe), sort_keys=False, default_flow_style=None, width=118)
+    spec.write_text(text, encoding="utf-8")
+    return spec
+
+
+def store_in_half(model: onnx.ModelProto) -> None:
+    """Keep large float32 weights as float16 with a Cast behind each: half the file, computed in float32 as before."""
+    casts, kept = [], []
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _MIN_HALVED:
+            kept.append(tensor)
+            continue
+        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=onnx.TensorProto.FLOAT))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    outputs: dict[str, Any] = {
+        "coords2d": {"tensor": "coords2d", "columns": 2, "take": [0, 1], "unit": "px"},
+        "coords3d_rel": {"tensor": "coords3d_rel", "columns": 3, "take": [0, 1, 2], "unit": "m"},
+    }
+    # The runtime weights its fit by the confidence: only where training did so, too.
+    if config.confidence and facts.get("confidence_weights"):
+        outputs["confidence"] = {"tensor": "confidence"}
+    if config.person:
+        outputs["person_score"] = {"tensor": "person_score"}
+    joints = facts["joints"]
+    spec: dict[str, Any] = {
+        "name": target.stem,
+        "kind": "pose",
+        "description": recipe.description,
+        "licence": recipe.licence,
+    }
+    if recipe.detector is not None:
+        spec["detector"] = recipe.detector
+    return spec | {
+        "weights": {"file": target.name, "sha256": hashlib.sha256(target.read_bytes()).hexdigest()},
+        "input": {"tensor": "image", "size": config.grid.side, "layout": recipe.layout},
+        "crop": {"box_scale": recipe.box_scale, "upright": recipe.upright},
+        "outputs": outputs,
+        "reconstruction": {"perspective": "full", "border": float(config.grid.stride)},
+        "min_person_score": recipe.min_person_score,
+        "joints": list(joints),
+        "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],
+    }
+
+
+def _without_weights(backbone: str) -> str:
+    """The checkpoint brings the weights: BlazePose's own file is not needed."""
+    return "blazepose_random" if backbone == "blazepose" else backbone
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    run: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's: its latest then.")],
+    target: Annotated[Path, typer.Argument(help="Where to write NAME.onnx; NAME.yaml comes beside it.")],
+    full: Annotated[bool, typer.Option(help="Store weights in float32.")] = False,
+    layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
+    box_scale: Annotated[float, typer.Option(help="Side of the crop over that of the detector's box.")] = 1.25,
+    upright: Annotated[str, typer.Option(help="What points up on the crop: body or world.")] = "body",
+) -> None:
+    """Write an engine that metrabs_ros runs, from a checkpoint's averaged weights."""
+    try:
+        place = run if (run / "state.json").is_file() else checkpoint.latest(run)
+        if place is None:
+            raise InputError(f"There is no checkpoint in {run}: train first.")
+        network, config, facts = restored(place)
+        recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright)
+        spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(f"{spec}: {target.with_suffix('.onnx').stat().st_size / 1e6:.1f} MB from {place}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Networks: backbones with centred striding, heads, and what decodes them."""

@@ -1,0 +1,64 @@
+"""Errors of a network on held-out people, the few numbers that training watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from training import losses
+from training.examples import Batch
+from training.heatmap import Grid
+from training.losses import LossConfig
+
+
+@torch.no_grad()
+def errors(network: nn.Module, batches: Iterable[Batch], grid: Grid, root: int, config: LossConfig) -> dict[str, float]:
+    """Means over labelled joints of all people: mpjpe (root-aligned), pa_mpjpe (Procrustes), a_mpjpe (absolute, with
+    depth: that of the root), all mm; px: 2D error of joints on the crop; person: share of crops judged rightly."""
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    sums: dict[str, list[float]] = {}
+    for cpu_batch in batches:
+        batch = cpu_batch.to(device)
+        predicted = network(to_input(batch.image))
+        pose = losses.absolute_pose(predicted, batch, grid, config, step=10**9)
+        known = batch.labelled3d
+        on_crop = batch.labelled & losses.inside_crop(batch.joints2d, grid)
+        _add(sums, "px", (predicted.coords2d - batch.joints2d).norm(dim=-1)[on_crop])
+        _add(sums, "a_mpjpe", (pose - batch.joints3d).norm(dim=-1)[known] * 1000)
+        with_root = known & known[:, root : root + 1]
+        relative = predicted.coords3d_rel - predicted.coords3d_rel[:, root : root + 1]
+        true_relative = batch.joints3d - batch.joints3d[:, root : root + 1]
+        _add(sums, "mpjpe", (relative - true_relative).norm(dim=-1)[with_root] * 1000)
+        _add(sums, "depth", (pose - batch.joints3d)[:, root, 2][known[:, root]].abs() * 1000)
+        for i in torch.nonzero(known.sum(1) >= 4)[:, 0].tolist():
+            _add(sums, "pa_mpjpe", _procrustes(predicted.coords3d_rel[i, known[i]], batch.joints3d[i, known[i]]) * 1000)
+        if predicted.person_logit is not None:
+            judged = batch.person | batch.background
+            right = (predicted.person_logit > 0) == batch.person
+            _add(sums, "person", right[judged].float())
+    network.train(was_training)
+    return {name: float(np.mean(values)) for name, values in sums.items() if values}
+
+
+def to_input(image: torch.Tensor) -> torch.Tensor:
+    """[N,S,S,3] uint8 -> [N,3,S,S] float32 in 0..1."""
+    return image.permute(0, 3, 1, 2).float() / 255
+
+
+def _procrustes(pose: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Distances [J] after the best rotation, translation and scale."""
+    pose, truth = pose.double() - pose.double().mean(0), truth.double() - truth.double().mean(0)
+    u, s, vt = torch.linalg.svd(truth.T @ pose)
+    signs = torch.ones_like(s)
+    signs[-1] = torch.sign(torch.linalg.det(u @ vt))
+    scale = (s * signs).sum() / pose.square().sum().clamp_min(1e-12)
+    return (scale * pose @ (u * signs @ vt).T - truth).norm(dim=-1)
+
+
+def _add(sums: dict[str, list[float]], name: str, values: torch.Tensor) -> None:
+    sums.setdefault(name, []).extend(values.tolist())
