@@ -169,6 +169,7 @@ class Peer:
         self.node = rclpy.create_node("peer", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._clients: dict[str, Any] = {}
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
@@ -202,16 +203,31 @@ class Peer:
                 assert time.monotonic() < deadline, f"Waited {timeout_s:g} s in vain for {what}."
                 self._changed.wait(0.02)
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
-        """The answer of a service, which must come."""
-        client = self.node.create_client(kind, service)
-        try:
-            assert client.wait_for_service(PATIENCE_S), f"There is no service {service}."
-            future = client.call_async(request)
-            self.wait_until(future.done, f"an answer of {service}")
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+    def call(self, kind: Any, service: str, request: Any, may_repeat: bool = False) -> Any:
+        """The answer of a service, which must come.
+
+        A server that has not discovered the client's side yet loses its answer: so clients are kept, and a question
+        that ``may_repeat`` is asked again.
+        """
+        client = self._client(kind, service)
+        assert client.wait_for_service(PATIENCE_S), f"There is no service {service}."
+        futures = [client.call_async(request)]
+        asked_at = time.monotonic()
+
+        def is_answered() -> bool:
+            nonlocal asked_at
+            if may_repeat and time.monotonic() > asked_at + RESEND_S:
+                futures.append(client.call_async(request))
+                asked_at = time.monotonic()
+            return any(future.done() for future in futures)
+
+        self.wait_until(is_answered, f"an answer of {service}")
+        return next(future for future in futures if future.done()).result()
+
+    def _client(self, kind: Any, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        return self._clients[service]
 
     def change_state(self, transition_id: int) -> bool:
         request = ChangeState.Request()
@@ -219,7 +235,7 @@ class Peer:
         return self.call(ChangeState, "/pose_node/change_state", request).success
 
     def state(self) -> str:
-        return self.call(GetState, "/pose_node/get_state", GetState.Request()).current_state.label
+        return self.call(GetState, "/pose_node/get_state", GetState.Request(), may_repeat=True).current_state.label
 
     def _spin(self) -> None:
         # Shut down while it waits, the executor may find its wait set gone.
@@ -238,6 +254,9 @@ class PosePeer(Peer):
         self.infos = self.node.create_publisher(CameraInfo, "camera_info", 5)
         self.markers: list[tuple[float, MarkerArray]] = self.listen(MarkerArray, "/pose_node/markers")
         self.transforms: list[tuple[float, TFMessage]] = self.listen(TFMessage, "/tf")
+        # Long before the first call, so that the node's side knows them by then.
+        self._client(ChangeState, "/pose_node/change_state")
+        self._client(GetState, "/pose_node/get_state")
 
     def wait_for_subscribers(self, with_info: bool = True) -> None:
         publishers = [self.images, self.infos] if with_info else [self.images]
