@@ -13,6 +13,7 @@ setup: python
 
 training: python
 	@$(PYTHON) scripts/bootstrap.py --training
+	@$(VENV)/python -m training.synthetic.prepare
 
 demo: setup
 	@$(VENV)/python -m demo.run $(if $(SOURCE),--source "$(SOURCE)")

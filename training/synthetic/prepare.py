@@ -1,0 +1,19 @@
+"""Builds what synthetic scenes need, once a checkout: `python -m training.synthetic.prepare` (about three minutes)."""
+
+from __future__ import annotations
+
+from training.synthetic import backgrounds, synthetic_ready
+from training.synthetic.body_data import body_data
+
+
+def main() -> None:
+    if synthetic_ready():
+        return
+    print("Extracting the body model (two minutes) ...", flush=True)
+    body_data()
+    print("Fetching and sorting backgrounds (a minute) ...", flush=True)
+    backgrounds.build()
+
+
+if __name__ == "__main__":
+    main()
