@@ -131,7 +131,16 @@ def _folder() -> Path:
 
 
 def _unpacked(package: str, scratch: Path) -> Path:
-    subprocess.run(["apt-get", "download", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+    try:
+        subprocess.run(
+            ["apt-get", "download", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error).encode()
+        raise InputError(
+            f"apt-get could not download the Debian package {package} ({said.decode(errors='replace').strip()}): run "
+            "`sudo apt-get update` and try again; other systems than Debian may lack it."
+        ) from error
     root = scratch / "root"
     for deb in scratch.glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], check=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from metrabs_ros.errors import InputError
 from training.synthetic import backgrounds, synthetic_ready
 from training.synthetic.body_data import body_data
 
@@ -12,7 +15,10 @@ def main() -> None:
     print("Extracting the body model (two minutes) ...", flush=True)
     body_data()
     print("Fetching and sorting backgrounds (a minute) ...", flush=True)
-    backgrounds.build()
+    try:
+        backgrounds.build()
+    except InputError as error:
+        sys.exit(f"Synthetic people lack their backgrounds: {error}")
 
 
 if __name__ == "__main__":
