@@ -125,7 +125,9 @@ def test_the_arguments_reach_the_node(launch_file: ModuleType) -> None:
         process.wait_for(r"\[DEBUG\]")
         with Peer(domain) as peer:
             request = GetParameters.Request(names=["backend", "engine", "use_sim_time"])
-            backend, engine, use_sim_time = peer.call(GetParameters, "/robot/pose_node/get_parameters", request, True).values
+            backend, engine, use_sim_time = peer.call(
+                GetParameters, "/robot/pose_node/get_parameters", request, True
+            ).values
         assert backend.string_value == "openvino"
         assert engine.string_value == NodeParams().engine, "what is not given comes from the parameter file"
         assert use_sim_time.bool_value

@@ -1,0 +1,173 @@
+"""Shards: what goes in comes out, writing resumes, and shards that vanish are survived or named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import datasets_for_tests as trees
+import numpy as np
+import pytest
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.errors import InputError
+from training.augment import NONE, Augmentation, AugmentConfig
+from training.data import coco, shard
+from training.data.missing import DataError
+from training.data.people import ShardedPeople
+from training.data.pictures import PictureArray
+from training.data.record import Mask, Record
+from training.data.shards import Shards
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("pelvis", "left_wrist", "right_wrist", "nose")
+
+
+def people(count: int, side: int = 400, seed: int = 0) -> list[Record]:
+    K = np.array([[300.0, 0, side / 2], [0, 300, side / 2], [0, 0, 1]])
+    camera = Camera(K, np.array([-0.1, 0.01, 0, 0, 0]), "plumb_bob", (side, side))
+    rng = np.random.default_rng(seed)
+    records = []
+    for i in range(count):
+        joints3d = np.array([[0, 0, 4], [0.4, 0.1, 4], [-0.3, 0, 3.8], [0, -0.6, 4.1]]) + rng.uniform(-0.3, 0.3, 3)
+        joints2d, _ = camera.project(joints3d)
+        joints3d[1] = np.nan
+        low, high = joints2d.min(0) - 10, joints2d.max(0) + 10
+        mask = np.zeros((side, side, 3), np.uint8)
+        mask[100:300, 100:300] = 255
+        box = np.concatenate([low, high - low])
+        picture = PictureArray(trees.pattern((side, side), seed * 100 + i))
+        records.append(
+            Record("people", picture, camera, box, NAMES, joints2d, joints3d, mask=Mask(PictureArray(mask)), frame=i)
+        )
+    return records
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    records = people(3)
+    records.append(replace(records[0], joints3d=None, frame=3))
+    shard.write(records, tmp_path)
+    for old, new in zip(records, Shards(tmp_path).once(), strict=True):
+        assert (new.dataset, new.frame, new.joint_names) == (old.dataset, old.frame, old.joint_names)
+        if old.joints3d is None:
+            assert new.joints3d is None
+        else:
+            np.testing.assert_allclose(new.joints3d, old.joints3d, atol=1e-5)
+        # A part of the picture, so other pixels; but the crop is the same, augmented or not.
+        assert new.camera.size != old.camera.size
+        for config in (NONE, AugmentConfig(colour=False, occlusion=0, occlusion_composited=0, background=0)):
+            one, two = (Augmentation(config, side=96).example(r, np.random.default_rng(4)) for r in (old, new))
+            np.testing.assert_allclose(two.joints2d, one.joints2d, atol=0.02)
+            np.testing.assert_allclose(two.K, one.K, rtol=1e-4)
+            assert np.abs(two.image.astype(int) - one.image).mean() < 1.5
+        assert new.mask.load()[:, :, 0].any()
+
+
+def test_large_people_are_averaged_down(tmp_path: Path) -> None:
+    (record,) = people(1, side=400)
+    large = replace(record, box=np.array([20.0, 10, 330, 370]))
+    zoomed = Camera(large.camera.zoomed(4).K, large.camera.D, "plumb_bob", (1600, 1600))
+    large = replace(
+        large, picture=PictureArray(trees.pattern((1600, 1600))), camera=zoomed, box=large.box * 4,
+        joints2d=zoomed.project(np.nan_to_num(large.joints3d, nan=4.0))[0], mask=None,
+    )  # fmt: skip
+    shard.write([large], tmp_path)
+    (small,) = Shards(tmp_path).once()
+    assert small.camera.size == (400, 400)
+    one, two = (Augmentation(NONE, side=96).example(r, np.random.default_rng(4)) for r in (large, small))
+    np.testing.assert_allclose(two.joints2d, one.joints2d, atol=0.05)
+    assert np.abs(two.image.astype(int) - one.image).mean() < 2
+
+
+def test_writing_resumes_after_whole_shards(tmp_path: Path) -> None:
+    records = people(5)
+
+    def interrupted():
+        yield from records[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shard.write(interrupted(), tmp_path, per_shard=2)
+    assert list(Shards(tmp_path).counts().values()) == [2]
+    first = tmp_path / "shard-00000.tar"
+    before = (first.stat().st_mtime_ns, first.read_bytes())
+    index = shard.write(records, tmp_path, per_shard=2)
+    assert [entry["count"] for entry in index["shards"].values()] == [2, 2, 1]
+    assert (first.stat().st_mtime_ns, first.read_bytes()) == before
+    shard.write(records, tmp_path / "anew", per_shard=2)
+    assert (tmp_path / "anew" / "index.json").read_text() == (tmp_path / "index.json").read_text()
+    # A damaged shard is written again.
+    first.write_bytes(b"nothing")
+    shard.write(records, tmp_path, per_shard=2)
+    assert first.read_bytes() == before[1]
+    with pytest.raises(InputError, match="has changed"):
+        shard.write(records[:1], tmp_path, per_shard=2)
+    with pytest.raises(InputError, match="not 3"):
+        shard.write(records, tmp_path, per_shard=3)
+
+
+def test_vanished_and_damaged_shards_are_named_and_survived(tmp_path: Path) -> None:
+    shard.write(people(6), tmp_path, per_shard=2)
+    (tmp_path / "shard-00001.tar").unlink()
+    with pytest.warns(UserWarning, match=r"shard-00001\.tar is left out: it is not there"):
+        assert [r.frame for r in Shards(tmp_path).once()] == [0, 1, 4, 5]
+    whole = (tmp_path / "shard-00002.tar").read_bytes()
+    (tmp_path / "shard-00002.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match=r"shard-00002\.tar is left out: its SHA-256"):
+        assert [r.frame for r in Shards(tmp_path).once()] == [0, 1]
+    with pytest.warns(UserWarning, match=r"shard-00002\.tar is left out"):
+        assert [r.frame for r in Shards(tmp_path, check=False).once()] == [0, 1]
+    (tmp_path / "shard-00000.tar").unlink()
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(InputError, match="None of the 3 shards"):
+        list(Shards(tmp_path).once())
+    (tmp_path / "index.json").unlink()
+    with pytest.raises(DataError, match=r"index\.json is missing"):
+        list(Shards(tmp_path).once())
+
+
+def test_batches_are_half_2d_and_resume(tmp_path: Path) -> None:
+    shard.write(people(5), tmp_path / "a", per_shard=2)
+    shard.write(coco.training_records(trees.coco(tmp_path / "coco")), tmp_path / "b")
+    source = ShardedPeople(
+        folders3d=(tmp_path / "a",), folders2d=(tmp_path / "b",), held_out=(tmp_path / "a",), side=48, threads=2,
+        augment=AugmentConfig(objects=0, background=0),
+    )  # fmt: skip
+    stream = source.batches(4, seed=3, skip=0, rank=0)
+    batches = [next(stream) for _ in range(4)]
+    assert batches[0].sources == ("people", "people", "coco", "coco")
+    assert batches[0].labels3d.tolist() == [True, True, False, False]
+    resumed = next(source.batches(4, seed=3, skip=3, rank=0))
+    np.testing.assert_array_equal(resumed.image.numpy(), batches[3].image.numpy())
+    np.testing.assert_array_equal(resumed.joints3d.numpy(), batches[3].joints3d.numpy())
+    other = next(source.batches(4, seed=3, skip=0, rank=1))
+    assert (other.image.numpy() != batches[0].image.numpy()).any()
+    held_out = list(source.validation(2))
+    assert [len(batch) for batch in held_out] == [2, 2, 1]
+    with pytest.raises(InputError, match="cannot be shared"):
+        next(source.batches(3, seed=3, skip=0, rank=0))
+
+
+def test_the_command_writes_and_says_what_is_missing(tmp_path: Path) -> None:
+    root = trees.coco(tmp_path / "coco")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "training.data.shard", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run("coco", str(root), str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "1 examples in 1 shards" in done.stdout
+    assert json.loads((tmp_path / "out" / "index.json").read_text())["shards"]["shard-00000.tar"]["count"] == 1
+    failed = run("h36m", str(tmp_path), str(tmp_path / "out2"))
+    assert failed.returncode == 2
+    assert "metadata.xml is missing" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "There is no data set named" in run("imagenet", str(root), str(tmp_path / "x")).stderr

@@ -1,0 +1,1 @@
+"""The parts of training/augment.py, one idea a file."""

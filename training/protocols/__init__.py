@@ -1,0 +1,1 @@
+"""How the paper and its peers measure: one protocol a file."""

@@ -1,0 +1,148 @@
+"""Engines, and checkpoints as if they were engines, looking at crops and at boxes in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metrabs_ros import crop, reconstruct
+from metrabs_ros.camera import Camera
+from metrabs_ros.detector import open_detector
+from metrabs_ros.engine import Engine, open_engine
+from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import (
+    CropSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    ReconstructionSpec,
+    WeightsSpec,
+    find_spec,
+    load_spec,
+)
+from metrabs_ros.pipeline import LEVEL_UP, PosePipeline
+from metrabs_ros.regions import Regions
+from training import checkpoint
+from training.examples import Example
+from training.export import Deployed, output_names, restored
+from training.protocols.poses import Floats, Poses, poses
+
+# As in the runtime: a body that leans more than this is looked at again, upright.
+_LEAN_COSINE = np.cos(np.radians(15))
+
+
+def engine_of(name_or_path: str) -> Engine:
+    """An engine of the runtime, by name or spec file. Raises InputError."""
+    return open_engine(load_spec(find_spec(name_or_path)))
+
+
+def pipeline_of(engine: Engine) -> PosePipeline:
+    """The whole runtime around an engine, with the detector that its spec names or else BlazePose's."""
+    return PosePipeline(engine, open_detector(load_spec(find_spec(engine.spec.detector or "blazepose_detector"))))
+
+
+def engine_of_checkpoint(place: Path) -> Engine:
+    """A checkpoint's averaged network (a run's latest, if the folder is a run's) as an engine, without an export."""
+    found = place if (place / "state.json").is_file() else checkpoint.latest(place)
+    if found is None:
+        raise InputError(f"There is no checkpoint in {place}: give a run's folder or one of its step-NNNNNNN.")
+    network, config, facts = restored(found)
+    outputs = {
+        "coords2d": OutputSpec("coords2d", 2, (0, 1), "px"),
+        "coords3d_rel": OutputSpec("coords3d_rel", 3, (0, 1, 2), "m"),
+    }
+    if config.confidence and facts.get("confidence_weights"):
+        outputs["confidence"] = OutputSpec("confidence")
+    if config.person:
+        outputs["person_score"] = OutputSpec("person_score")
+    spec = ModelSpec(
+        name=f"{place.name or found.parent.name}",
+        kind="pose",
+        description="A checkpoint.",
+        licence="",
+        weights=WeightsSpec("model.safetensors", "0" * 64),
+        input=InputSpec("image", config.grid.side, "NHWC"),
+        crop=CropSpec(box_scale=1.25, upright="body"),
+        outputs=outputs,
+        reconstruction=ReconstructionSpec(border=float(config.grid.stride)),
+        joints=tuple(facts["joints"]),
+        edges=tuple((facts["joints"][a], facts["joints"][b]) for a, b in facts["edges"]),
+    )
+    return Engine(spec, TorchNetwork(Deployed(network, "NHWC"), output_names(config), config.grid.side))
+
+
+class TorchNetwork:
+    """A network of training/ behind the runtime's interface of networks."""
+
+    backend_name = "torch"
+    device = "CPU"
+
+    def __init__(self, network: torch.nn.Module, outputs: Sequence[str], side: int) -> None:
+        self._network, self._outputs = network.eval(), list(outputs)
+        self.input_names, self.input_shape = ["image"], [-1, side, side, 3]
+
+    @torch.no_grad()
+    def run(self, batch: Any) -> dict[str, Any]:
+        found = self._network(torch.from_numpy(batch))
+        return {name: tensor.numpy() for name, tensor in zip(self._outputs, found, strict=True)}
+
+    def close(self) -> None:
+        pass
+
+
+def seen_on_crops(engine: Engine, examples: Sequence[Example], second_look: bool = True) -> Floats:
+    """Absolute poses [N,J,3] m in each crop's camera, with the translation that fits the 2D joints best.
+
+    second_look: where the engine wants the body upright and it leans, the crop is turned and looked at once more, as
+    the runtime does where no detector tells the body's axis; the corners that turning bares are black.
+    """
+    found = []
+    for example in examples:
+        side = example.image.shape[0]
+        camera = Camera(np.asarray(example.K, np.float64), np.zeros(0), "plumb_bob", (side, side))
+        box = np.array([[0.0, 0.0, side, side]])
+        found.append(_seen(engine, example.image, camera, box, np.array([LEVEL_UP]), 1.0, second_look))
+    width = len(engine.spec.joints)
+    return np.concatenate(found) if found else np.zeros((0, width, 3))
+
+
+def seen_in_records(engine: Engine, records: Iterable[Any], labels: Poses) -> Poses:
+    """The poses of a data set's people, their boxes given, beside their labels."""
+    joints3d, joints2d = [], []
+    for record in records:
+        if record.joints3d is None:
+            continue
+        box, up = np.asarray(record.box, float)[None], np.asarray(record.up, float)[None]
+        seen = _seen(engine, record.image(), record.camera, box, up, engine.spec.crop.box_scale, second_look=True)
+        joints3d.append(seen[0])
+        joints2d.append(record.camera.project(seen[0])[0])
+    return poses(engine.spec.joints, np.array(joints3d), labels.images, labels.people, np.array(joints2d))
+
+
+def _seen(
+    engine: Engine, image: Any, camera: Camera, box: Floats, up: Floats, box_scale: float, second_look: bool
+) -> Floats:
+    """[1,J,3] m in the camera's frame of the person in box [1,4]."""
+    joints3d = _once(engine, image, camera, box, up, box_scale)
+    if second_look and engine.spec.crop.upright == "body":
+        torso = Regions(engine.spec.skeleton).torso_axes(joints3d)
+        if (torso @ (up[0] / np.linalg.norm(up[0])))[0] < _LEAN_COSINE:
+            return _once(engine, image, camera, box, torso, box_scale)
+    return joints3d
+
+
+def _once(engine: Engine, image: Any, camera: Camera, box: Floats, up: Floats, box_scale: float) -> Floats:
+    spec = engine.spec
+    virtual, _ = crop.virtual_cameras(camera, box, spec.input.size, up, box_scale)
+    output = engine.infer(crop.warp(image, camera, virtual))
+    on_image, _ = crop.to_image(output.coords2d, virtual, camera)
+    inside = reconstruct.in_fov(output.coords2d, spec.input.size, spec.reconstruction.border) & camera.contains(
+        on_image
+    )
+    in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, virtual.K, inside, output.confidence,
+                                   spec.reconstruction.perspective, spec.reconstruction.mix_3d)  # fmt: skip
+    return crop.to_camera_frame(in_crop, virtual.R_crop_cam)
