@@ -130,6 +130,21 @@ def test_a_new_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
         assert torch.equal(value, wider.ema.state[f"encoder.{name}"])
 
 
+def test_weights_in_one_file_are_half_as_large_and_enough_to_begin_with(tmp_path: Path) -> None:
+    first = Trainer(CONFIG, CPU)
+    first.update(next(CONFIG.data.batches(2, 0, 0, 0)))
+    first.save(tmp_path, {})
+    target = tmp_path / "start.safetensors"
+    checkpoint.save_averaged(checkpoint.latest(tmp_path), target)
+    second = Trainer(replace(CONFIG, seed=5), CPU)
+    second.begin_with(target)
+    for name, value in second.model.state_dict().items():
+        torch.testing.assert_close(value, first.ema.state[name], rtol=1e-3, atol=1e-6)
+    target.write_bytes(target.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read"):
+        second.begin_with(target)
+
+
 def test_batch_norm_keeps_its_statistics_at_the_end_and_while_frozen() -> None:
     model = replace(CONFIG.model, backbone="mobilenetv3_small")
     config = replace(CONFIG, model=model, steps=4, frozen_encoder_steps=1, frozen_norm_steps=2)

@@ -77,6 +77,25 @@ def load(place: Path) -> Checkpoint:
         ) from error
 
 
+def save_averaged(place: Path, target: Path) -> None:
+    """Only the averaged weights of a checkpoint, in float16, as one file for other runs to start from."""
+    averaged = load(place).ema
+    half = {name: value.half() if value.dtype == torch.float32 else value for name, value in averaged.items()}
+    part = target.with_suffix(".part")
+    save_file(half, part)
+    part.replace(target)
+
+
+def averaged(place: Path) -> Tensors:
+    """The averaged weights, float32, of a checkpoint's folder or of a file by save_averaged. Raises InputError."""
+    if place.is_dir():
+        return load(place).ema
+    try:
+        return {name: value.float() if value.is_floating_point() else value for name, value in load_file(place).items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The weights {place} cannot be read ({error}): give a checkpoint or its weights.") from error
+
+
 def random_state() -> Tensors:
     """The generators of Python and torch, as tensors; nothing draws from NumPy's global one."""
     version, words, gauss = random.getstate()

@@ -175,7 +175,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     run: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's: its latest then.")],
-    target: Annotated[Path, typer.Argument(help="Where to write NAME.onnx; NAME.yaml comes beside it.")],
+    target: Annotated[Path, typer.Argument(help="NAME.onnx, or NAME.safetensors: weights to start from.")],
     full: Annotated[bool, typer.Option(help="Store weights in float32.")] = False,
     layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
     box_scale: Annotated[float, typer.Option(help="Side of the crop over that of the detector's box.")] = 1.25,
@@ -186,6 +186,10 @@ def main(
         place = run if (run / "state.json").is_file() else checkpoint.latest(run)
         if place is None:
             raise InputError(f"There is no checkpoint in {run}: train first.")
+        if target.suffix == ".safetensors":
+            checkpoint.save_averaged(place, target)
+            print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
+            return
         network, config, facts = restored(place)
         recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright)
         spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)

@@ -39,7 +39,7 @@ def main(
     config: Annotated[str, typer.Argument(help="A name in training/configs, or a .py file that defines CONFIG.")],
     run: Annotated[Path, typer.Argument(help="Folder of checkpoints and TensorBoard events; resumed where it exists.")],
     until: Annotated[int | None, typer.Option(help="Stop, with a checkpoint, after this many updates in all.")] = None,
-    start_from: Annotated[Path | None, typer.Option(help="A checkpoint whose averaged weights to begin with.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="A checkpoint, or file, of weights to begin with.")] = None,
 ) -> None:
     """Train until the config's steps are done, or --until; resume by giving the same command again."""
     try:

@@ -120,8 +120,8 @@ class Trainer:
         self._enter_phase()
 
     def begin_with(self, place: Path) -> None:
-        """Take the averaged weights of another run's checkpoint where names and shapes agree; nothing else of it."""
-        averaged = checkpoint.load(place).ema
+        """Take the averaged weights of another run's checkpoint, or of a file, where names and shapes agree."""
+        averaged = checkpoint.averaged(place)
         own = self.model.state_dict()
         fitting = {name: value for name, value in averaged.items() if name in own and own[name].shape == value.shape}
         if not fitting:
