@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import UNITS, ModelSpec, OutputSpec
 from metrabs_ros.strict import nearest
-from metrabs_ros.weights import find_weights
+from metrabs_ros.weights import file_hash, find_weights
 
 Floats = NDArray[np.float32]
 
@@ -157,7 +156,7 @@ def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, F
 
 def check_hash(path: Path, sha256: str) -> None:
     """Raises InputError unless the file has this sha256."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_hash(path)
     if found != sha256:
         raise InputError(
             f"{path} does not match its spec: expected sha256 {sha256[:12]}..., got {found[:12]}...; "

@@ -84,13 +84,18 @@ def fetch(source: WheelFile, sha256: str, target: Path, wheels: Path | None = No
 def has_hash(path: Path, sha256: str) -> bool:
     """Whether there is a file of this sha256."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return file_hash(path) == sha256
     except OSError:
         return False
-    return digest.hexdigest() == sha256
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, read piece by piece. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _downloaded(requirement: str, wheels: Path) -> Path:

@@ -6,11 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
-from torch import nn
 
-from training import heatmap
 from training.heatmap import Grid
-from training.model import backbones
+from training.model.heads import VolumetricNetwork
 
 Floats = NDArray[np.float64]
 
@@ -18,19 +16,11 @@ Floats = NDArray[np.float64]
 _START_DEPTH = 2.0
 
 
-class Baseline25D(nn.Module):
+class Baseline25D(VolumetricNetwork):
     """[N,3,S,S] float32 RGB in 0..1 -> [N,J,3]: x, y px of the crop, z m (up to a constant)."""
 
-    def __init__(self, backbone: str, joints: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.encoder = backbones.build(backbone, grid.stride, grid.centred)
-        self.heatmaps = nn.Conv2d(self.encoder.channels, joints * grid.depth, 1)
-        nn.init.normal_(self.heatmaps.weight, std=1e-2)
-        nn.init.zeros_(self.heatmaps.bias)
-
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        mean, _ = heatmap.soft_argmax(heatmap.volumes(self.heatmaps(self.encoder(image)), self.grid.depth))
+        mean = self.expectation(image)
         return torch.cat([self.grid.pixels(mean[..., :2]), mean[..., 2:] * self.grid.box], -1)
 
 
