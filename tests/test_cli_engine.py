@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,13 +16,13 @@ import yaml
 
 from metrabs_ros.cli import engine
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import WeightsSpec, WheelFile, find_spec, known_specs
+from metrabs_ros.model_spec import PackageFile, WeightsSpec, find_spec, known_specs
 from metrabs_ros.weights import fetch, find_weights
 
 MEMBER = "tinyengine/models/net.tflite"
 WEIGHTS = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
-SOURCE = WheelFile("tinyengine==1.0", MEMBER)
+SOURCE = PackageFile(MEMBER, wheel="tinyengine==1.0")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def spec(tmp_path: Path) -> Path:
     """An engine spec, alone in its folder, whose weights come out of the wheel."""
     data = yaml.safe_load(find_spec("blazepose_full").read_text())
     data |= {"name": "tiny", "detector": None}
-    data["weights"] = {"file": "tiny.tflite", "sha256": SHA256, "source": vars(SOURCE)}
+    data["weights"] = {"file": "tiny.tflite", "sha256": SHA256, "source": {"wheel": SOURCE.wheel, "member": MEMBER}}
     path = tmp_path / "engines" / "tiny.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(data))
@@ -68,7 +69,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_fetch_puts_weights_beside_the_spec_and_says_the_licence(command: Callable, spec: Path) -> None:
     code, out, _ = command("fetch", spec)
     assert code == 0
-    assert "fetched from tinyengine==1.0" in out
+    assert "fetched from the wheel tinyengine==1.0" in out
     assert "licence Apache-2.0" in out
     assert (spec.parent / "tiny.tflite").read_bytes() == WEIGHTS
     assert sorted(path.name for path in spec.parent.iterdir()) == ["tiny.tflite", "tiny.yaml"]
@@ -111,7 +112,7 @@ def test_wrong_hash_keeps_what_was_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("member", ["net.tflite", "/" + MEMBER, "tinyengine/../" + MEMBER, MEMBER.upper()])
 def test_member_must_be_named_exactly(tmp_path: Path, member: str) -> None:
     with pytest.raises(InputError, match="holds no"):
-        fetch(WheelFile("tinyengine==1.0", member), SHA256, tmp_path / "net.tflite")
+        fetch(PackageFile(member, wheel="tinyengine==1.0"), SHA256, tmp_path / "net.tflite")
 
 
 def test_wheel_that_is_not_to_be_had(command: Callable, spec: Path, wheels: Path) -> None:
@@ -128,6 +129,42 @@ def test_damaged_wheel(tmp_path: Path) -> None:
     (folder / "tinyengine-1.0-py3-none-any.whl").write_bytes(b"PK no archive")
     with pytest.raises(InputError, match="is damaged"):
         fetch(SOURCE, SHA256, tmp_path / "net.tflite", tmp_path / "downloaded")
+
+
+@pytest.fixture
+def npm_package(tmp_path: Path) -> Path:
+    """A package that npm packs without any registry."""
+    folder = tmp_path / "npm-package"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"name": "tinyengine", "version": "1.0.0"}')
+    (folder / "net.tflite").write_bytes(WEIGHTS)
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_weights_out_of_an_npm_package(tmp_path: Path, npm_package: Path) -> None:
+    target = tmp_path / "out" / "net.tflite"
+    source = PackageFile("package/net.tflite", npm=str(npm_package))
+    assert fetch(source, SHA256, target)
+    assert target.read_bytes() == WEIGHTS
+    assert not fetch(source, SHA256, target)
+    with pytest.raises(InputError, match=r"tinyengine-1\.0\.0\.tgz holds no package/other"):
+        fetch(PackageFile("package/other", npm=str(npm_package)), SHA256, tmp_path / "other")
+    with pytest.raises(InputError, match="npm could not download"):
+        fetch(PackageFile("package/net.tflite", npm=str(tmp_path / "nothing")), SHA256, tmp_path / "other")
+
+
+def test_npm_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="there is no npm: install it"):
+        fetch(PackageFile("package/net.tflite", npm="tinyengine@1.0.0"), SHA256, tmp_path / "net.tflite")
+
+
+def test_a_source_is_one_package() -> None:
+    with pytest.raises(InputError, match="either a wheel or an npm package"):
+        PackageFile(MEMBER)
+    with pytest.raises(InputError, match="either a wheel or an npm package"):
+        PackageFile(MEMBER, wheel="a==1", npm="a@1")
 
 
 def test_full_disk_is_a_sentence_and_leaves_nothing(spec: Path, tmp_path: Path) -> None:
@@ -170,7 +207,7 @@ def test_weights_that_nobody_can_fetch(command: Callable, spec: Path) -> None:
     spec.write_text(yaml.safe_dump(data))
     code, _, error = command("fetch", spec)
     assert code == 2
-    assert "come from no wheel" in error
+    assert "come from no package" in error
 
 
 @pytest.mark.parametrize("arguments", [[], ["blazepose_full", "--all"]])

@@ -113,8 +113,8 @@ def test_fixed_blocks_stay_and_the_rest_learns() -> None:
         fixed = name.startswith(("encoder.stem", *(f"encoder.blocks.{i}." for i in range(4))))
         if fixed or name.endswith("weight"):
             assert torch.equal(value, now[name]) == fixed, name
-    with pytest.raises(InputError, match="0 to 4"):
-        Trainer(replace(CONFIG, fixed_blocks=5), CPU)
+    with pytest.raises(InputError, match="0 to 10"):
+        Trainer(replace(CONFIG, fixed_blocks=11), CPU)
 
 
 def test_a_new_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:

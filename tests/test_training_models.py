@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 
 from metrabs_ros.errors import InputError  # noqa: E402
 from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
-from metrabs_ros.weights import find_weights  # noqa: E402
+from metrabs_ros.weights import find_weights, weight_folders  # noqa: E402
 from training import heatmap  # noqa: E402
 from training.heatmap import Grid  # noqa: E402
 from training.model import backbones, baseline25d, blazepose_encoder, heads, metrabs, metro  # noqa: E402
@@ -44,11 +44,44 @@ def test_encoder_equals_blazepose(blazepose: nn.Module) -> None:
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+def test_heavy_equals_blazepose() -> None:
+    import openvino as ov
+
+    variant = blazepose_encoder.HEAVY
+    spec = load_spec(find_spec(variant.engine))
+    path = next((folder / spec.weights.file for folder in weight_folders(spec.path)), None)
+    if path is None or not path.is_file():
+        pytest.skip("blazepose_heavy's weights are not there: metrabs-engine fetch blazepose_heavy")
+    core = ov.Core()
+    model = core.read_model(path)
+    last = next(op for op in model.get_ordered_ops() if blazepose_encoder._is_last_of_encoder(op, variant))
+    for _ in ("bias", "activation"):
+        last = next(iter(last.output(0).get_target_inputs())).get_node()
+    cut = ov.Model([last.output(0)], model.get_parameters())
+    image = np.random.default_rng(0).random((1, 256, 256, 3), np.float32)
+    expected = core.compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)[0]
+    encoder = blazepose_encoder.load(variant).eval()
+    with torch.no_grad():
+        got = encoder(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_a_stored_map_of_the_fixed_blocks_gives_the_same() -> None:
+    encoder = blazepose_encoder.BlazePoseEncoder().eval()
+    image = torch.rand(1, 3, 64, 64)
+    encoder.fix_first_blocks(10)
+    with torch.no_grad():
+        stored = encoder.fixed_part(image)
+        assert stored.shape == (1, 88, 4, 4)
+        torch.testing.assert_close(encoder(stored), encoder(image))
+
+
 def test_taps_lead_to_the_same_map(blazepose: nn.Module) -> None:
     image = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
         whole = blazepose(image)
-        for stride, (_, channels) in blazepose_encoder.TAPS.items():
+        for stride, channels in ((8, 32), (16, 88)):
             deep, early = blazepose.with_tap(image, stride)
             assert early.shape == (1, channels, 256 // stride, 256 // stride)
             torch.testing.assert_close(deep, whole)

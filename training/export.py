@@ -20,7 +20,8 @@ from torch import nn
 from metrabs_ros.errors import InputError
 from training import checkpoint
 from training.heatmap import Grid
-from training.model import metrabs
+from training.model import backbones, metrabs
+from training.model.blazepose_encoder import VARIANTS
 from training.model.metrabs import Metrabs, MetrabsConfig
 
 # TensorRT 8.6 takes it.
@@ -166,7 +167,7 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
 
 def _without_weights(backbone: str) -> str:
     """The checkpoint brings the weights: BlazePose's own file is not needed."""
-    return "blazepose_random" if backbone == "blazepose" else backbone
+    return backbone + backbones.UNTRAINED if backbone in VARIANTS else backbone
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -46,7 +46,9 @@ def errors(network: nn.Module, batches: Iterable[Batch], grid: Grid, root: int, 
 
 
 def to_input(image: torch.Tensor) -> torch.Tensor:
-    """[N,S,S,3] uint8 -> [N,3,S,S] float32 in 0..1."""
+    """[N,S,S,3] uint8 -> [N,3,S,S] float32 in 0..1; stored maps [N,C,h,w] float16 -> float32."""
+    if image.is_floating_point():
+        return image.float()
     return image.permute(0, 3, 1, 2).float() / 255
 
 

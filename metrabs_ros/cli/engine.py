@@ -29,7 +29,7 @@ def fetch(
         typer.Option(metavar="DIR", help="Folder for the weights [default: beside the spec, else your cache]."),
     ] = None,
 ) -> None:
-    """Fetch the weights of engines, and of the detectors they name, from the wheels that their specs pin."""
+    """Fetch the weights of engines, and of the detectors they name, from the packages that their specs pin."""
     if bool(names) == all_engines:
         raise InputError(
             "Expected engine names or --all, one of the two: give e.g. `metrabs-engine fetch blazepose_full`."
@@ -39,11 +39,11 @@ def fetch(
     if not all_engines and len(fetchable) < len(specs):
         own = next(spec for spec in specs if spec.weights.source is None)
         raise InputError(
-            f"The weights of {own.name} come from no wheel: export them, or copy {own.weights.file} beside its spec."
+            f"The weights of {own.name} come from no package: export them, or copy {own.weights.file} beside its spec."
         )
-    with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as wheels:
+    with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as packages:
         for spec in fetchable:
-            _fetch_one(spec, to, Path(wheels))
+            _fetch_one(spec, to, Path(packages))
 
 
 @app.command(name="list")
@@ -73,7 +73,7 @@ def info(name: Annotated[str, typer.Argument(help="An engine by name or spec fil
         "weights": f"{spec.weights.file}, {_weights_state(spec)}",
         "looked for in": ", ".join(map(str, weights.weight_folders(spec.path))),
         "sha256": spec.weights.sha256,
-        "source": f"{source.member} in the wheel {source.wheel}" if source else "none named",
+        "source": f"{source.member} in {source.package}" if source else "none named",
         "input": f"{spec.input.size}x{spec.input.size} RGB, {spec.input.layout}",
         "detector": spec.detector,
         "joints": f"{len(spec.joints)}: {', '.join(spec.joints)}" if spec.joints else None,
@@ -92,13 +92,13 @@ def _with_detectors(names: list[str]) -> list[ModelSpec]:
     return list({spec.path.resolve(): spec for spec in specs}.values())
 
 
-def _fetch_one(spec: ModelSpec, to: Path | None, wheels: Path) -> None:
+def _fetch_one(spec: ModelSpec, to: Path | None, packages: Path) -> None:
     source = spec.weights.source
     assert source is not None
     target = (to or weights.folder_to_fetch_to(spec.path)) / spec.weights.file
-    with console.status(f"{spec.name}: {source.wheel} ..."):
-        fetched = weights.fetch(source, spec.weights.sha256, target, wheels)
-    done = f"fetched from {source.wheel}" if fetched else "already there"
+    with console.status(f"{spec.name}: {source.package} ..."):
+        fetched = weights.fetch(source, spec.weights.sha256, target, packages)
+    done = f"fetched from {source.package}" if fetched else "already there"
     console.print(f"{spec.name}: {done}, sha256 checked, licence {spec.licence}: {target}")
 
 

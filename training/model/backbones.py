@@ -16,6 +16,7 @@ from torch import nn
 from metrabs_ros.errors import InputError
 from metrabs_ros.strict import nearest
 from training.model import blazepose_encoder
+from training.model.blazepose_encoder import VARIANTS, BlazePoseEncoder
 from training.model.surgery import restride
 
 # Name -> timm's name. The variants are those with symmetric padding, not TensorFlow's.
@@ -32,7 +33,9 @@ TIMM_NAMES = {
     "mobilenetv3_large": "mobilenetv3_large_100",
     "efficientnet_lite0": "efficientnet_lite0",
 }
-NAMES = ("blazepose", *TIMM_NAMES)
+NAMES = (*VARIANTS, *TIMM_NAMES)
+# Behind the name of a BlazePose encoder: without BlazePose's weights.
+UNTRAINED = "_random"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -60,10 +63,10 @@ def build(name: str, stride: int = 32, centred: bool = True, weights: str | Path
 
     Raises InputError for an unknown name or weights that do not fit.
     """
-    if name == "blazepose":
-        return restride(blazepose_encoder.load(), stride, centred)
-    if name == "blazepose_random":
-        return restride(blazepose_encoder.BlazePoseEncoder(), stride, centred)
+    if name in VARIANTS:
+        return restride(blazepose_encoder.load(VARIANTS[name]), stride, centred)
+    if name.removesuffix(UNTRAINED) in VARIANTS:
+        return restride(BlazePoseEncoder(VARIANTS[name.removesuffix(UNTRAINED)]), stride, centred)
     if name not in TIMM_NAMES:
         raise InputError(f"There is no backbone named {name!r}{nearest(name, NAMES)}.")
     network = _timm().create_model(TIMM_NAMES[name], num_classes=0, global_pool="")

@@ -1,6 +1,6 @@
-"""BlazePose's encoder (Apache-2.0, MediaPipe) as a trainable torch module, its weights read out of the .tflite file.
+"""BlazePose's encoders (Apache-2.0, MediaPipe) as trainable torch modules, their weights read out of the .tflite files.
 
-An inverted-residual network from 256×256 RGB in 0..1 to a 288×8×8 map. Batch norms are folded into the convolutions, so
+Inverted-residual networks from 256×256 RGB in 0..1 to a 288×8×8 map. Batch norms are folded into the convolutions, so
 there is none to freeze. All padding is symmetric: cell i of a map of stride s is centred at pixel i·s, and
 surgery.restride applies.
 """
@@ -8,7 +8,9 @@ surgery.restride applies.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,53 +22,84 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.weights import find_weights
 
-# Channels inside the block, channels out of it, kernel, stride. Stride 1 with the channels kept is residual.
-BLOCKS = (
-    (64, 24, 3, 2),
-    (144, 24, 3, 1),
-    (144, 32, 5, 2),
-    (192, 32, 5, 1),
-    (192, 64, 3, 2),
-    (384, 64, 3, 1),
-    (384, 64, 3, 1),
-    (384, 88, 5, 1),
-    (528, 88, 5, 1),
-    (528, 88, 5, 1),
-    (528, 144, 5, 2),
-    (864, 144, 5, 1),
-    (864, 144, 5, 1),
-    (864, 144, 5, 1),
-)
-# The last block before the map's stride grows: stride -> (blocks that lead to it, channels).
-TAPS = {8: (4, 32), 16: (10, 88)}
 CHANNELS = 288
+_COLOURS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """engine: whose file holds the weights; stem: the stem's last channels; blocks: channels inside and out of each
+    block, kernel, stride (stride 1 with the channels kept is residual); tail: channels inside the tail."""
+
+    engine: str
+    stem: int
+    blocks: tuple[tuple[int, int, int, int], ...]
+    tail: int
+
+    def tap(self, stride: int) -> tuple[int, int]:
+        """How many blocks lead to the last map of a ``stride`` (4, 8 or 16), and its channels."""
+        reached = 2
+        for number, (_, _, _, step) in enumerate(self.blocks):
+            if step == 2 and reached == stride:
+                return number, self.blocks[number - 1][1]
+            reached *= step
+        raise InputError(f"BlazePose's encoder has maps of stride 4, 8 and 16 to tap, got {stride}.")
+
+
+FULL = Variant(
+    "blazepose_full",
+    16,
+    (
+        *((64, 24, 3, 2), (144, 24, 3, 1)),
+        *((144, 32, 5, 2), (192, 32, 5, 1)),
+        *((192, 64, 3, 2), *[(384, 64, 3, 1)] * 2, (384, 88, 5, 1), *[(528, 88, 5, 1)] * 2),
+        *((528, 144, 5, 2), *[(864, 144, 5, 1)] * 3),
+    ),
+    864,
+)
+HEAVY = Variant(
+    "blazepose_heavy",
+    24,
+    (
+        *((96, 32, 3, 2), (128, 32, 3, 1), *[(192, 32, 3, 1)] * 2),
+        *((192, 56, 5, 2), *[(336, 56, 5, 1)] * 3),
+        *((336, 112, 3, 2), *[(672, 112, 3, 1)] * 5, (672, 160, 5, 1), *[(960, 160, 5, 1)] * 5),
+        *((960, 272, 5, 2), *[(1632, 272, 5, 1)] * 7),
+    ),
+    1632,
+)
+VARIANTS = {"blazepose": FULL, "blazepose_heavy": HEAVY}
 
 
 class BlazePoseEncoder(nn.Module):
-    """[N,3,S,S] float32 RGB in 0..1 -> [N,288,S/32,S/32]. Random weights; see ``load``."""
+    """[N,3,S,S] float32 RGB in 0..1, or the map that the fixed blocks make of it -> [N,288,S/32,S/32].
+
+    Random weights; see ``load``.
+    """
 
     channels = CHANNELS
     native_stride = 32
 
-    def __init__(self) -> None:
+    def __init__(self, variant: Variant = FULL) -> None:
         super().__init__()
+        self.variant = variant
         self.stem = nn.Sequential(
-            _conv(3, 24, 3, stride=2), nn.ReLU6(), _conv(24, 24, 3, groups=24), nn.ReLU6(), _conv(24, 16, 1)
+            _conv(3, 24, 3, stride=2), nn.ReLU6(), _conv(24, 24, 3, groups=24), nn.ReLU6(), _conv(24, variant.stem, 1)
         )
-        blocks, width = [], 16
-        for inner, out, kernel, stride in BLOCKS:
+        blocks, width = [], variant.stem
+        for inner, out, kernel, stride in variant.blocks:
             blocks.append(InvertedResidual(width, inner, out, kernel, stride))
             width = out
         self.blocks = nn.Sequential(*blocks)
         self.fixed_blocks = 0
         self.tail = nn.Sequential(
-            _conv(width, 864, 1),
+            _conv(width, variant.tail, 1),
             nn.ReLU6(),
-            _conv(864, 864, 3, groups=864),
+            _conv(variant.tail, variant.tail, 3, groups=variant.tail),
             nn.ReLU6(),
-            _conv(864, 864, 3, groups=864),
+            _conv(variant.tail, variant.tail, 3, groups=variant.tail),
             nn.ReLU6(),
-            _conv(864, CHANNELS, 1),
+            _conv(variant.tail, CHANNELS, 1),
             nn.ReLU6(),
         )
         for module in self.modules():
@@ -75,29 +108,32 @@ class BlazePoseEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.tail(self._later_blocks(self._fixed_part(image), len(self.blocks)))
+        return self.tail(self._later_blocks(self.fixed_part(image), len(self.blocks)))
 
     def with_tap(self, image: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The final map, and the last one of an earlier ``stride`` (8: 32 channels, 16: 88 channels)."""
-        count, _ = TAPS[stride]
-        early = self._later_blocks(self._fixed_part(image), count)
+        """The final map, and the last one of an earlier ``stride``: see Variant.tap."""
+        count, _ = self.variant.tap(stride)
+        early = self._later_blocks(self.fixed_part(image), count)
         return self.tail(self.blocks[count:](early)), early
 
     def fix_first_blocks(self, count: int) -> None:
-        """The stem and so many blocks, at most those up to stride 8, stay as they are: half of a step's time is theirs.
+        """The stem and so many blocks, at most those up to stride 16, stay as they are: most of a step's time.
 
         Raises InputError for a larger count.
         """
-        most, _ = TAPS[8]
+        most, _ = self.variant.tap(16)
         if not 0 <= count <= most:
-            raise InputError(f"Of BlazePose's blocks 0 to {most} can be fixed, got {count}.")
+            raise InputError(f"Of this encoder's blocks 0 to {most} can be fixed, got {count}.")
         self.fixed_blocks = count
         self.requires_grad_(True)
         if count:
             self.stem.requires_grad_(False)
             self.blocks[:count].requires_grad_(False)
 
-    def _fixed_part(self, image: torch.Tensor) -> torch.Tensor:
+    def fixed_part(self, image: torch.Tensor) -> torch.Tensor:
+        """What the stem and the fixed blocks make of images; their map, stored before, is passed on."""
+        if self.fixed_blocks and image.shape[1] != _COLOURS:
+            return image
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.fixed_blocks == 0):
             features: torch.Tensor = self.blocks[: self.fixed_blocks](self.stem(image))
         return features
@@ -123,33 +159,33 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-def load(engine: str = "blazepose_full") -> BlazePoseEncoder:
+def load(variant: Variant = FULL) -> BlazePoseEncoder:
     """The encoder with BlazePose's own weights. Raises InputError where the file is missing or another network."""
-    spec = load_spec(find_spec(engine))
+    spec = load_spec(find_spec(variant.engine))
     path = find_weights(spec.weights, spec.path)
     check_hash(path, spec.weights.sha256)
-    encoder = BlazePoseEncoder()
+    encoder = BlazePoseEncoder(variant)
     convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
-    stored = list(_stored_convolutions(path))
+    stored = list(_stored_convolutions(path, variant))
     if len(stored) != len(convolutions):
         raise InputError(
-            f"{path} has {len(stored)} convolutions before its first MaxPool, expected {len(convolutions)}: "
-            "this is not BlazePose full."
+            f"{path} has {len(stored)} convolutions before its {CHANNELS}×8×8 map, expected {len(convolutions)}: "
+            f"this is not {variant.engine}."
         )
     with torch.no_grad():
         for number, (module, (weight, bias)) in enumerate(zip(convolutions, stored, strict=True)):
             if weight.size != module.weight.numel() or bias.size != module.out_channels:
                 raise InputError(
                     f"{path}: convolution {number} has weights {list(weight.shape)}, expected "
-                    f"{list(module.weight.shape)}: this is not BlazePose full."
+                    f"{list(module.weight.shape)}: this is not {variant.engine}."
                 )
             module.weight.copy_(torch.from_numpy(weight.reshape(module.weight.shape)))
             module.bias.copy_(torch.from_numpy(bias.ravel()))
     return encoder
 
 
-def _stored_convolutions(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Weight and bias of each convolution between the input and the first MaxPool, in the order of computation.
+def _stored_convolutions(path: Path, variant: Variant) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Weight and bias of each convolution between the input and the encoder's last, in the order of computation.
 
     The graph is followed backwards along first inputs: those of the residual additions are the convolved branch.
     """
@@ -157,10 +193,14 @@ def _stored_convolutions(path: Path) -> Iterator[tuple[NDArray[np.float32], NDAr
 
     core = ov.Core()
     model = core.read_model(path)
-    pools = [op for op in model.get_ordered_ops() if op.get_type_name() == "MaxPool"]
-    if not pools:
-        raise InputError(f"{path} has no MaxPool, where the encoder of BlazePose full ends.")
-    node = pools[0].input_value(0).get_node()
+    ends = [op for op in model.get_ordered_ops() if _is_last_of_encoder(op, variant)]
+    if len(ends) != 1:
+        raise InputError(
+            f"{path} has {len(ends)} convolutions of {variant.tail} to {CHANNELS} channels at 8×8, expected one: "
+            f"this is not {variant.engine}."
+        )
+    # The bias is added behind the convolution.
+    node = next(iter(ends[0].output(0).get_target_inputs())).get_node()
     outputs = []
     bias = None
     while node.get_type_name() != "Parameter":
@@ -176,6 +216,13 @@ def _stored_convolutions(path: Path) -> Iterator[tuple[NDArray[np.float32], NDAr
     values = core.compile_model(ov.Model(outputs, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
     arrays = [np.array(values[i], np.float32) for i in range(len(outputs))][::-1]
     yield from zip(arrays[::2], arrays[1::2], strict=True)
+
+
+def _is_last_of_encoder(op: Any, variant: Variant) -> bool:
+    if op.get_type_name() != "Convolution":
+        return False
+    shapes = [list(port.get_partial_shape().to_shape()) for port in (op.input(0), op.output(0))]
+    return shapes == [[1, variant.tail, 8, 8], [1, CHANNELS, 8, 8]]
 
 
 def _conv(width: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

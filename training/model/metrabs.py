@@ -11,7 +11,7 @@ from torch.nn import functional
 from metrabs_ros.errors import InputError
 from training.heatmap import Grid
 from training.model import backbones
-from training.model.blazepose_encoder import TAPS, BlazePoseEncoder
+from training.model.blazepose_encoder import BlazePoseEncoder
 from training.model.heads import MetrabsHead, PlainConv, Prediction
 
 
@@ -107,7 +107,7 @@ def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
             "fuse joins BlazePose's maps at stride 16, not centred; got "
             f"{config.backbone} at stride {config.grid.stride}{', centred' if config.grid.centred else ''}."
         )
-    fusion = Fusion(encoder.channels, TAPS[16][1], config.fuse)
+    fusion = Fusion(encoder.channels, encoder.variant.tap(16)[1], config.fuse)
     return Metrabs(Tapped(encoder), nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
 
 

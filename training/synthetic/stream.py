@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros import crop
 from metrabs_ros.camera import Camera
-from training.examples import Batch, Example, collate
+from training.examples import BACKGROUND, Batch, Example, collate
 from training.synthetic import camera_sampling
 from training.synthetic.camera_sampling import View
 from training.synthetic.lens import lens_maps
@@ -28,6 +28,10 @@ Floats = NDArray[np.floating]
 SOURCE = "synthetic"
 # Joints that must lie in the picture, as a part of all.
 _LEAST_INSIDE = 0.3
+# Under the floor, beyond every camera's sight, m.
+_AWAY = np.array([0.0, 0.0, -1000.0])
+# Nobody is seen: two bodies do to point the camera at.
+_EMPTY_SHAPES = 2
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,23 @@ def block(config: StreamConfig, seed: int, number: int) -> list[Example]:
     return out
 
 
-def sampled_example(config: StreamConfig, stock: Stock, rng: np.random.Generator) -> Example | None:
-    """A person in a crop as the runtime would cut it; None where the camera sees too little of them."""
+def empty_block(config: StreamConfig, seed: int, number: int, count: int) -> list[Example]:
+    """``count`` crops of scenes whose people have left: what stands where somebody could."""
+    rng = np.random.default_rng([seed, int(config.held_out), number, 1])
+    stock = sampled_stock(rng, config.held_out, _EMPTY_SHAPES)
+    out: list[Example] = []
+    while len(out) < count:
+        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)), empty=True)
+        if example is not None:
+            out.append(example)
+    return out
+
+
+def sampled_example(
+    config: StreamConfig, stock: Stock, rng: np.random.Generator, empty: bool = False
+) -> Example | None:
+    """A person in a crop as the runtime would cut it, or, ``empty``, that crop without anybody; None where the camera
+    sees too little of them."""
     looks: list[crop.VirtualCameras] = []
 
     def wanted(person: Person, view: View) -> bool:
@@ -78,6 +97,8 @@ def sampled_example(config: StreamConfig, stock: Stock, rng: np.random.Generator
     if scene is None:
         return None
     view, person, virtual = scene.view, scene.people[0], looks[0]
+    if empty:
+        return _without_people(config, scene, virtual, rng)
     image, visible = _crop_image(config, scene, virtual, rng)
     joints = view.to_camera(person.joints)
     visible &= _in_picture(view, joints)
@@ -93,6 +114,23 @@ def sampled_example(config: StreamConfig, stock: Stock, rng: np.random.Generator
         visible=visible,
         labels3d=True,
         source=SOURCE,
+    )
+
+
+def _without_people(
+    config: StreamConfig, scene: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
+) -> Example:
+    left = replace(scene, people=tuple(person.moved(_AWAY) for person in scene.people))
+    image, visible = _crop_image(config, left, virtual, rng)
+    unknown = np.full((len(visible), 3), np.nan, np.float32)
+    return Example(
+        image=image,
+        K=virtual.K[0].astype(np.float32),
+        joints3d=unknown,
+        joints2d=unknown[:, :2],
+        visible=np.zeros_like(visible),
+        labels3d=False,
+        source=f"{BACKGROUND}:scene",
     )
 
 
