@@ -8,6 +8,8 @@ from setup_common import House, SetupError
 
 PACKAGE = "metrabs_ros"
 CONSOLE_SCRIPTS = ("pose_node", "video_source", "metrabs-pose", "metrabs-engine", "metrabs-bench")
+# blazepose_heavy, a peer to compare with and train from, is 50 MB of npm for those who want it.
+ENGINES = ("blazepose_full",)
 SHARED_FOLDERS = ("launch", "rviz", "config", "engines")
 WEIGHT_SUFFIXES = {".onnx", ".tflite", ".bin", ".xml"}
 
@@ -34,7 +36,9 @@ def shared_folders(house: House) -> list[str]:
 
 
 def fetch_weights(house: House) -> list[Path]:
-    """Fetches the weights that engines/*.yaml name. The command checks their sha256 and replaces files atomically.
+    """Fetches the weights of the engines that run, test and demonstrate the package.
+
+    The command checks their sha256 and replaces files atomically.
 
     Raises:
         SetupError: the command is not there yet, or it failed.
@@ -45,7 +49,7 @@ def fetch_weights(house: House) -> list[Path]:
             "checkout; run `make setup` again once it is."
         )
     engines = house.root / "engines"
-    house.run([house.venv / "bin" / "metrabs-engine", "fetch", "--all", "--to", engines], "Fetching the weights")
+    house.run([house.venv / "bin" / "metrabs-engine", "fetch", *ENGINES, "--to", engines], "Fetching the weights")
     return [file for file in engines.iterdir() if file.suffix in WEIGHT_SUFFIXES]
 
 
