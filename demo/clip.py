@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metrabs_ros.model_spec import WheelFile
+from metrabs_ros.model_spec import PackageFile
 from metrabs_ros.weights import fetch
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = WheelFile("sports2d==0.8.34", "Sports2D/Demo/demo.mp4")
+SOURCE = PackageFile("Sports2D/Demo/demo.mp4", wheel="sports2d==0.8.34")
 SHA256 = "d9a66417185647b112304b57093f0c180f37a768e6a14daca75ca541f3b78039"
 # Of the longer side, degrees. Nobody calibrated that phone; wide-angle phones have about this.
 FOV_DEG = 55.0

@@ -1,12 +1,16 @@
 """Measure as the paper does: `python -m training.evaluate PROTOCOL --predictions FILE --truth FILE`.
 
-PROTOCOL is h36m, h36m2, 3dhp, mupots, 3dpw, 3dpw_unknown, truncation or synthetic. Predictions are .npz files or a
+PROTOCOL is h36m, h36m2, 3dhp, mupots, 3dpw, 3dpw_unknown, truncation, synthetic or agreement. Predictions are .npz files or a
 poses.jsonl (training/protocols/poses.py says what is in them); --engine and --checkpoint predict on the data set in
 --root instead. Several --predictions, --checkpoint (synthetic: --seed) are repetitions: mean ± std of them is printed.
 
     python -m training.evaluate synthetic --engine metrabs_small --engine blazepose_full --count 500 --seed 0
 
 compares engines on held-out synthetic people.
+
+    python -m training.evaluate agreement --engine metrabs_small --reference blazepose_heavy --pictures VIDEO --fov 55
+
+says how they agree with another engine on a real video, and how steady their bones are.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ from typing import Annotated, Any
 
 import typer
 
+from metrabs_ros.camera import Camera
 from metrabs_ros.engine import Engine
 from metrabs_ros.errors import InputError
+from metrabs_ros.frames import open_frames
 from metrabs_ros.strict import nearest
 from training.protocols import h36m, joints, mpi_inf_3dhp, mupots, threedpw, truncation
 from training.protocols.poses import Poses, from_records, load
@@ -53,6 +59,10 @@ def main(
     common_joints: Annotated[bool, typer.Option(help="Only joints that the predictions have.")] = False,
     frames: Annotated[int, typer.Option(help="Synthetic: also so many whole pictures, detector and all.")] = 0,
     second_look: Annotated[bool, typer.Option(help="Synthetic: turn crops of leaning bodies, as the runtime.")] = True,
+    reference: Annotated[str, typer.Option(help="Agreement: the engine to agree with.")] = "blazepose_full",
+    pictures: Annotated[Path | None, typer.Option(help="Agreement: a video, or a folder of images.")] = None,
+    fov: Annotated[float, typer.Option(help="Agreement: the camera's horizontal field of view, degrees.")] = 55.0,
+    every: Annotated[int, typer.Option(help="Agreement: of so many pictures one is compared.")] = 3,
     output: Annotated[Path | None, typer.Option(help="Write the tables to this file as well.")] = None,
 ) -> None:
     try:
@@ -60,17 +70,21 @@ def main(
             _only_synthetic(predictions, truth, root)
             opened = _engines(engine, checkpoint)
             runs = _synthetic(opened, count, seed or [0], second_look)
-            pictures = [_pictures(opened, frames)] if frames else []
+            frame_sheets = [_pictures(opened, frames)] if frames else []
+        elif protocol == "agreement":
+            runs = [[_agreement(_engines(engine, checkpoint), reference, pictures, fov, every)]]
+            frame_sheets = []
         elif protocol in PROTOCOLS:
             if len(engine or ()) + bool(checkpoint) > 1:
                 raise InputError(
                     "On a data set give one --engine, or several --checkpoint of one configuration's seeds."
                 )
             runs = _data_set(protocol, predictions, truth, root, _engines(engine, checkpoint), common_joints)
-            pictures = []
+            frame_sheets = []
         else:
-            raise InputError(f"There is no protocol {protocol!r}{nearest(protocol, [*PROTOCOLS, 'synthetic'])}.")
-        tables = [*zip(*runs, strict=True), *((sheet,) for sheet in pictures)]
+            known = [*PROTOCOLS, "synthetic", "agreement"]
+            raise InputError(f"There is no protocol {protocol!r}{nearest(protocol, known)}.")
+        tables = [*zip(*runs, strict=True), *((sheet,) for sheet in frame_sheets)]
         text = "\n\n".join(rendered(sheets) for sheets in tables) + "\n"
         print(text)
         if output is not None:
@@ -113,6 +127,20 @@ def _pictures(engines: list[Engine], frames: int) -> Sheet:
 
     pipelines = dict(zip(_distinct(engines), map(looks.pipeline_of, engines), strict=True))
     return synthetic_frames.evaluate(pipelines, evaluation_set.frames(frames))
+
+
+def _agreement(engines: list[Engine], reference: str, pictures: Path | None, fov: float, every: int) -> Sheet:
+    if not engines or pictures is None:
+        raise InputError(
+            "Agreement needs --pictures, a video or a folder, and one or several --engine or --checkpoint."
+        )
+    from training.protocols import agreement, looks
+
+    pipelines = dict(zip(_distinct(engines), map(looks.pipeline_of, engines), strict=True))
+    with open_frames(pictures) as frames:
+        camera = Camera.from_fov(fov, frames.size)
+        judge = looks.pipeline_of(looks.engine_of(reference))
+        return agreement.evaluate(pipelines, judge, frames, camera, every)
 
 
 def _data_set(

@@ -1,0 +1,116 @@
+"""How engines agree with another on a real video that nobody has labelled, and how steady they are on it.
+
+The reference's pipeline finds and follows the people; all engines then look at its boxes. A reference is not the truth:
+what an engine sees better than it does counts as disagreement. Bones that keep their lengths count for an engine
+whatever the reference says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.errors import InputError
+from metrabs_ros.frames import Frame
+from metrabs_ros.pipeline import PosePipeline
+from training import metrics
+from training.protocols import joints
+from training.protocols.poses import Floats
+from training.tables import Column, Sheet
+
+COLUMNS = (
+    Column("people", "", 0),
+    Column("agreed on", "%"),
+    Column("MPJPE"),
+    Column("P-MPJPE"),
+    Column("2D, of the box", "%"),
+    Column("depth over the reference's", "%"),
+    Column("bone length spread ↓", "%"),
+    Column("height along the body"),
+)
+# From ankle to ear along one side of the body: what all skeletons have of a person's height.
+_HEIGHT = ("ankle", "knee", "hip", "shoulder", "ear")
+_BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"))
+_SIDES = ("left", "right")
+
+
+def evaluate(
+    pipelines: dict[str, PosePipeline], reference: PosePipeline, frames: Iterable[Frame], camera: Camera, every: int = 1
+) -> Sheet:
+    """One row an engine, the reference's own first; of every so many-th frame. Raises InputError without any person."""
+    shared = joints.common(reference.skeleton.joint_names, *(p.skeleton.joint_names for p in pipelines.values()))
+    people: list[int] = []
+    sizes: list[float] = []
+    theirs: list[Floats] = []
+    seen: dict[str, list[Floats]] = {name: [] for name in pipelines}
+    for frame in frames:
+        tracked = reference.process(frame.image_rgb, camera, frame.stamp_s)
+        if frame.index % every or not tracked:
+            continue
+        boxes = np.stack([pose.box for pose in tracked])
+        people += [pose.track_id for pose in tracked]
+        sizes += boxes[:, 2:].max(1).tolist()
+        own = np.stack([pose.joints3d for pose in tracked])
+        theirs.append(joints.picked(own, reference.skeleton.joint_names, shared, "The reference"))
+        for name, pipeline in pipelines.items():
+            seen[name].append(_at_boxes(pipeline, frame, camera, boxes, shared, name))
+    if not people:
+        raise InputError("The reference found nobody in these pictures: give others.")
+    truth, ids, size = np.concatenate(theirs), np.array(people), np.array(sizes)
+    rows = {"the reference": _row(truth, truth, ids, size, shared, camera)}
+    rows |= {name: _row(np.concatenate(own), truth, ids, size, shared, camera) for name, own in seen.items()}
+    note = f"{len(shared)} joints in common, {len(set(people))} tracks. The reference is no ground truth."
+    return Sheet("Agreement on a real video", COLUMNS, rows, {}, (note,))
+
+
+def _at_boxes(
+    pipeline: PosePipeline, frame: Frame, camera: Camera, boxes: Floats, shared: tuple[str, ...], name: str
+) -> Floats:
+    """[N,J,3] m, NaN where the engine sees nobody in the box."""
+    poses = pipeline.estimate(frame.image_rgb, camera, boxes)
+    out = np.full((len(boxes), len(pipeline.skeleton.joint_names), 3), np.nan)
+    for pose in poses:
+        out[np.abs(boxes - pose.box).sum(1).argmin()] = pose.joints3d
+    return joints.picked(out, pipeline.skeleton.joint_names, shared, name)
+
+
+def _row(
+    poses: Floats, truth: Floats, people: np.ndarray, sizes: Floats, shared: tuple[str, ...], camera: Camera
+) -> list[float]:
+    agreed = np.isfinite(poses).all((1, 2))
+    found, reference = poses[agreed], truth[agreed]
+    root = joints.root_of(shared)
+    depth = metrics.root_points(found, root)[:, 2] / metrics.root_points(reference, root)[:, 2]
+    apart = np.linalg.norm(camera.project(found)[0] - camera.project(reference)[0], axis=-1).mean(1) / sizes[agreed]
+    return [
+        float(agreed.sum()),
+        float(agreed.mean()),
+        metrics.mpjpe(found, reference, root),
+        metrics.p_mpjpe(found, reference),
+        float(np.median(apart)),
+        float(np.median(depth)),
+        _spread(found, people[agreed], shared),
+        float(np.median(_along(found, _HEIGHT, shared))),
+    ]
+
+
+def _spread(poses: Floats, people: np.ndarray, shared: Sequence[str]) -> float:
+    """Mean over people and bones of the standard deviation of a bone's length over its mean."""
+    found = []
+    for person in np.unique(people):
+        own = poses[people == person]
+        lengths = np.stack([_along(own, bone, shared) for bone in _BONES], 1)
+        if len(own) > 1:
+            found.append((lengths.std(0) / lengths.mean(0)).mean())
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _along(poses: Floats, chain: Sequence[str], shared: Sequence[str]) -> Floats:
+    """[N] m: the length of a chain of joints, mean of both sides of the body."""
+    sides = []
+    for side in _SIDES:
+        points = poses[:, [list(shared).index(f"{side}_{name}") for name in chain]]
+        sides.append(np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(1))
+    return np.mean(sides, axis=0)
