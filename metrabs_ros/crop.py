@@ -35,6 +35,10 @@ class VirtualCameras:
     def __len__(self) -> int:
         return len(self.K)
 
+    def taken(self, index: slice) -> VirtualCameras:
+        """The cameras at ``index``."""
+        return VirtualCameras(self.K[index], self.R_crop_cam[index], self.side)
+
 
 def virtual_cameras(
     camera: Camera, boxes: ArrayLike, side: int, up: ArrayLike, box_scale: float = 1.0
@@ -66,14 +70,20 @@ def virtual_cameras(
     return VirtualCameras(K, R_crop_cam, side), seen
 
 
-def warp(image: NDArray[np.uint8], camera: Camera, virtual: VirtualCameras) -> NDArray[np.float32]:
-    """What the virtual cameras see of image [H,W,3] uint8 RGB: [N,S,S,3] float32 in 0..1; zero outside the image."""
+def warp(
+    image: NDArray[np.uint8], camera: Camera, virtual: VirtualCameras, gamma: ArrayLike = 1.0
+) -> NDArray[np.float32]:
+    """What the virtual cameras see of image [H,W,3] uint8 RGB: [N,S,S,3] float32 in 0..1; zero outside the image.
+
+    gamma, one for all or [N]: the exponent of the crops' values, below 1 brighter.
+    """
     crops = np.empty((len(virtual), virtual.side, virtual.side, 3), np.float32)
+    exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual))
     for i in range(len(virtual)):
         K, R_crop_cam = virtual.K[i], virtual.R_crop_cam[i]
         grid = _source_grid(camera, K, R_crop_cam, virtual.side)
         H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ np.linalg.inv(K)
-        _resample(image, grid, H_img_crop, crops[i])
+        _resample(image, grid, H_img_crop, float(exponents[i]), crops[i])
     return crops
 
 
@@ -141,9 +151,16 @@ def _source_grid(camera: Camera, K: Floats, R_crop_cam: Floats, side: int) -> ND
 
 
 def _resample(
-    image: NDArray[np.uint8], grid: NDArray[np.float32], H_img_crop: Floats | None, out: NDArray[np.float32]
+    image: NDArray[np.uint8],
+    grid: NDArray[np.float32],
+    H_img_crop: Floats | None,
+    exponent: float,
+    out: NDArray[np.float32],
 ) -> None:
-    """Fill ``out`` [S,S,3] through the homography of a pinhole camera, or through the grid where there is none."""
+    """Fill ``out`` [S,S,3] through the homography of a pinhole camera, or through the grid where there is none.
+
+    ``exponent`` takes linear light to the values of the crop.
+    """
     out[:] = 0
     reached = (grid > _NOWHERE / 2).all(-1)
     if not reached.any():
@@ -168,7 +185,7 @@ def _resample(
     else:
         onto_small_grid = np.where(reached[..., None], grid / scale + offset, _NOWHERE).astype(np.float32)
         sampled = cv2.remap(linear, _upsampled(onto_small_grid, len(out)), None, cv2.INTER_LINEAR)
-    cv2.pow(sampled, 1 / _GAMMA, out)
+    cv2.pow(sampled, exponent, out)
 
 
 def _upsampled(grid: NDArray[np.float32], side: int) -> NDArray[np.float32]:

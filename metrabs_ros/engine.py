@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,13 +40,22 @@ class EngineOutput:
     """Of N crops with J joints.
 
     coords2d [N,J,2] px of the crop, (0, 0) the centre of its top-left pixel; coords3d_rel [N,J,3] m, axes of the crop's
-    camera, up to translation; confidence [N,J] and person_score [N] in 0..1, 1 where the network gives none.
+    camera, up to translation; confidence [N,J] and person_score [N] in 0..1, 1 where the network gives none;
+    spread2d [N,J] px and spread3d [N,J] m: standard deviations of the heatmaps around coords2d and coords3d_rel, all
+    axes together, NaN where the network gives none.
     """
 
     coords2d: Floats
     coords3d_rel: Floats
     confidence: Floats
     person_score: Floats
+    spread2d: Floats
+    spread3d: Floats
+
+    @classmethod
+    def joined(cls, parts: Sequence[EngineOutput]) -> EngineOutput:
+        """The crops of all parts, one after the other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
 class Engine:
@@ -73,18 +82,28 @@ class Engine:
         """crops [N,S,S,3] float32, RGB in 0..1 -> EngineOutput; N = 0 is allowed."""
         count, joints = len(crops), len(self.spec.joints)
         if not count:
-            return EngineOutput(
-                *(np.zeros(shape, np.float32) for shape in ((0, joints, 2), (0, joints, 3), (0, joints), 0))
-            )
+            shapes = ((0, joints, 2), (0, joints, 3), (0, joints), 0, (0, joints), (0, joints))
+            return EngineOutput(*(np.zeros(shape, np.float32) for shape in shapes))
         tensors = run_network(self._network, self.spec, crops)
         values = {name: _decoded(tensors[output.tensor], output, count) for name, output in self.spec.outputs.items()}
-        confidence, person_score = values.get("confidence"), values.get("person_score")
+        person_score = values.get("person_score")
+
+        def per_joint(name: str, where_none: float) -> Floats:
+            value = values.get(name)
+            return np.full((count, joints), where_none, np.float32) if value is None else value[:, :joints, 0]
+
         return EngineOutput(
             values["coords2d"][:, :joints],
             values["coords3d_rel"][:, :joints],
-            np.ones((count, joints), np.float32) if confidence is None else confidence[:, :joints, 0],
+            per_joint("confidence", 1.0),
             np.ones(count, np.float32) if person_score is None else person_score[:, 0, 0],
+            per_joint("spread2d", np.nan),
+            per_joint("spread3d", np.nan),
         )
+
+    def through(self, around: Callable[[Network], Network]) -> Engine:
+        """This engine with its network called through ``around(network)``, as where several cameras share it."""
+        return Engine(self.spec, around(self._network))
 
     def run_raw(self, batch: Floats) -> dict[str, Floats]:
         """The bare network on a batch that is already as it wants it."""
@@ -108,7 +127,8 @@ def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
         raise InputError(
             f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: {error}."
         ) from error
-    rows = {name: getattr(output, name).shape[1] for name in ("coords2d", "coords3d_rel", "confidence")}
+    per_joint = ("coords2d", "coords3d_rel", "confidence", "spread2d", "spread3d")
+    rows = {name: getattr(output, name).shape[1] for name in per_joint}
     few = [f"{name} has {count}" for name, count in rows.items() if count != joints]
     if few:
         raise InputError(
@@ -148,9 +168,10 @@ def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, F
     if spec.input.layout == "NCHW":
         batch = batch.transpose(0, 3, 1, 2)
     batch = np.ascontiguousarray(batch, np.float32)
-    if spec.input.dynamic_batch:
+    at_once = spec.input.max_batch if spec.input.dynamic_batch else 1
+    if len(batch) <= at_once:
         return network.run(batch)
-    parts = [network.run(batch[i : i + 1]) for i in range(len(batch))]
+    parts = [network.run(batch[i : i + at_once]) for i in range(0, len(batch), at_once)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

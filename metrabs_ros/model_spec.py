@@ -16,13 +16,14 @@ import yaml
 from metrabs_ros.errors import InputError
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.strict import nearest, parsed
+from metrabs_ros.uncertainty import Calibration
 
 KINDS = ("pose", "detector")
 LAYOUTS = ("NHWC", "NCHW")
 UPRIGHT = ("world", "body")
 ACTIVATIONS = ("none", "sigmoid")
 UNITS = {"m": 1.0, "mm": 1e-3, "px": 1.0, "1": 1.0}
-POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score")
+POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score", "spread2d", "spread3d")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ class WeightsSpec:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """A square RGB input of ``size`` px; the network sees (x - mean) / std of RGB in 0..1, float32."""
+    """A square RGB input of ``size`` px; the network sees (x - mean) / std of RGB in 0..1, float32.
+
+    max_batch: more crops than that go through in several calls, so that memory has a bound.
+    """
 
     tensor: str
     size: int
@@ -67,9 +71,12 @@ class InputSpec:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     dynamic_batch: bool = True
+    max_batch: int = 64
 
     def __post_init__(self) -> None:
         _one_of("input: layout", self.layout, LAYOUTS)
+        if self.max_batch < 1:
+            raise InputError(f"input: max_batch must be at least 1, got {self.max_batch}.")
         if self.size < 8:
             raise InputError(f"input: size must be at least 8 px, got {self.size}.")
         if min(self.std) <= 0:
@@ -192,6 +199,7 @@ class ModelSpec:
     crop: CropSpec = field(default_factory=CropSpec)
     outputs: dict[str, OutputSpec] = field(default_factory=dict)
     reconstruction: ReconstructionSpec = field(default_factory=ReconstructionSpec)
+    calibration: Calibration = field(default_factory=Calibration)
     joints: tuple[str, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
     min_person_score: float = 0.5
@@ -215,6 +223,8 @@ class ModelSpec:
                 raise InputError(f"a spec of kind pose needs {', '.join([*lacking, 'joints'])}.")
             if len(self.outputs["coords2d"].take) != 2 or len(self.outputs["coords3d_rel"].take) != 3:
                 raise InputError("outputs: coords2d takes 2 columns and coords3d_rel 3.")
+            if ("spread2d" in self.outputs) != ("spread3d" in self.outputs):
+                raise InputError("outputs: spread2d and spread3d go together: name both or neither.")
             Skeleton.from_names(self.joints, self.edges)
 
     @property

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros import crop, plausibility, reconstruct
+from metrabs_ros import crop, plausibility
+from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.camera import Camera
+from metrabs_ros.conventions import ENGINE, conversion
 from metrabs_ros.detector import Detector, box_iou, open_detector
-from metrabs_ros.engine import Engine, open_engine
+from metrabs_ros.engine import Engine, Network, open_engine
 from metrabs_ros.errors import InputError
+from metrabs_ros.estimator import Estimates, PoseEstimator
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.pose import Detections, Pose3D, TrackedPose
 from metrabs_ros.regions import Regions
 from metrabs_ros.skeleton import Skeleton
-from metrabs_ros.tracking import Tracker
+from metrabs_ros.smoothing import Smoother, SmoothingParams
+from metrabs_ros.tracking import Tracker, TrackingParams
+from metrabs_ros.typical_body import bone_lengths
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
 RunNetwork = Callable[[NDArray[np.float32]], object]
+Pose = TypeVar("Pose", bound=Pose3D)
 
 DEFAULT_ENGINE = "blazepose_full"
 # World up in the optical frame of a level camera.
@@ -33,14 +41,19 @@ _SAME_BOX_IOU = 0.3
 # Where the body leans more than this from what was taken as up, another look with the body upright pays.
 _LEAN_COSINE = np.cos(np.radians(7))
 _MORE_LOOKS = 3
+_ONE_VIEW = AugmentedViews.of(1)
 
 
 class PosePipeline:
-    """Detector, crops, engine, reconstruction and tracker in a row.
+    """Detector, crops, engine, reconstruction, plausibility, tracker and smoother in a row.
 
     ``up`` is world up in the camera's optical frame. ``views_per_frame`` bounds the detector's work on each frame of a
     video (None: everything on every frame); people already known are carried from frame to frame meanwhile, and while
-    nobody is known it looks at twice as many.
+    nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are averaged, 1..32, which
+    may change at any time. Poses come out in the joints of ``convention`` (conventions.py): those of ``skeleton``.
+    Poses of a score below ``min_score`` are left out; it may change at any time, as may ``up`` (unit length).
+    ``seconds_back`` is by how much the stamp of the frame processed last lay before the one before it, s: where it is
+    not 0, everybody was forgotten before that frame.
     """
 
     def __init__(
@@ -50,14 +63,26 @@ class PosePipeline:
         tracker: Tracker | None = None,
         up: ArrayLike = LEVEL_UP,
         views_per_frame: int | None = 1,
+        num_aug: int = 1,
+        convention: str = ENGINE,
+        smoother: Smoother | None = None,
     ) -> None:
         self.engine = engine
+        self.seconds_back = 0.0
+        self.min_score = 0.0
+        self.estimator = PoseEstimator(engine)
+        self.num_aug = num_aug
         self.up = _unit_up(up)
         self._detector = detector
         self._tracker = tracker or Tracker()
+        self._smoother = smoother or Smoother()
         self._views_per_frame = views_per_frame
         self._regions = Regions(engine.spec.skeleton)
+        self._convention = convention
+        self._conversion = conversion(engine.spec.skeleton, convention)
         self._body_upright = engine.spec.crop.upright == "body"
+        self._bones = np.array(engine.spec.skeleton.edges, np.intp).reshape(-1, 2)
+        self._typical_bones_m = bone_lengths(engine.spec.skeleton)
 
     @classmethod
     def from_engine(
@@ -67,14 +92,34 @@ class PosePipeline:
         num_aug: int = 1,
         up: ArrayLike = LEVEL_UP,
         views_per_frame: int | None = 1,
+        convention: str = ENGINE,
+        tracking: TrackingParams | None = None,
+        smoothing: SmoothingParams | None = None,
     ) -> PosePipeline:
         """The engine of a name or spec file, with the detector that its spec names. Raises InputError."""
-        if num_aug != 1:
-            raise InputError(f"num_aug must be 1, got {num_aug}: test-time augmentation is not available yet.")
         spec = load_spec(find_spec(name_or_path))
+        # What is wrong with these is said before an engine is opened for nothing.
+        AugmentedViews.of(num_aug)
+        conversion(spec.skeleton, convention)
         engine = open_engine(spec, backend)
         detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
-        return cls(engine, detector, up=up, views_per_frame=views_per_frame)
+        return cls(engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, Smoother(smoothing))
+
+    def shared(self, around: Callable[[Network], Network], first_id: int, id_step: int) -> PosePipeline:
+        """A pipeline for another camera over the same networks, each called through ``around(network)``.
+
+        Its track ids are first_id, first_id + id_step, ...; closing it does what closing those networks does.
+        """
+        return PosePipeline(
+            self.engine.through(around),
+            None if self._detector is None else self._detector.through(around),
+            Tracker(self.tracking, first_id, id_step),
+            self.up,
+            self._views_per_frame,
+            self.num_aug,
+            self._convention,
+            Smoother(self.smoothing),
+        )
 
     @property
     def spec(self) -> ModelSpec:
@@ -82,32 +127,68 @@ class PosePipeline:
 
     @property
     def skeleton(self) -> Skeleton:
-        return self.spec.skeleton
+        """The joints and bones of the poses that come out: the convention's."""
+        return self._conversion.skeleton
+
+    @property
+    def num_aug(self) -> int:
+        """Views of test-time augmentation. Raises InputError where it is set to what is no number in 1..32."""
+        return len(self._views)
+
+    @num_aug.setter
+    def num_aug(self, num_aug: int) -> None:
+        self._views = AugmentedViews.of(num_aug)
+
+    @property
+    def tracking(self) -> TrackingParams:
+        """How people are followed; may be replaced at any time, nobody loses their id."""
+        return self._tracker.params
+
+    @tracking.setter
+    def tracking(self, params: TrackingParams) -> None:
+        self._tracker.params = params
+
+    @property
+    def smoothing(self) -> SmoothingParams:
+        """How joints are smoothed; where it is replaced by something else, all joints start anew."""
+        return self._smoother.params
+
+    @smoothing.setter
+    def smoothing(self, params: SmoothingParams) -> None:
+        if params != self._smoother.params:
+            self._smoother = Smoother(params)
 
     def process(
         self, image_rgb: Image, camera: Camera, stamp_s: float, detections: Detections | None = None
     ) -> list[TrackedPose]:
         """The people in the next frame of a video; ``detections`` replace the detector where they are given.
 
-        image_rgb [H,W,3] uint8; stamp_s, seconds, must not go back between resets. Raises InputError where the image
-        does not fit the camera; the people known so far are kept then.
+        image_rgb [H,W,3] uint8; stamp_s, seconds: where it goes back, everybody is forgotten, see ``seconds_back``.
+        Joints are smoothed, and joints2d and the boxes found here follow from the smoothed ones. Raises InputError
+        where the image does not fit the camera; the people known so far are kept then.
         """
         check_image(image_rgb, camera)
+        self.seconds_back = self._tracker.seconds_back(stamp_s)
+        if self.seconds_back:
+            self.reset()
         if detections is not None:
-            return self._tracker.update(self._poses(image_rgb, camera, detections, own_boxes=False), stamp_s)
+            poses = self._poses(image_rgb, camera, detections, own_boxes=False)
+            return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
         carried = self._carried(stamp_s)
         fresh = self._detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         known = box_iou(fresh.boxes, carried.boxes).max(1, initial=0) > _SAME_BOX_IOU
         people = carried.joined(self._confirmed(image_rgb, camera, fresh.taken(~known)))
-        return self._tracker.update(self._poses(image_rgb, camera, people, own_boxes=True), stamp_s)
+        poses = self._poses(image_rgb, camera, people, own_boxes=True, carried=len(carried))
+        return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
         check_image(image_rgb, camera)
         if boxes is None:
             found = self._confirmed(image_rgb, camera, self._detected(image_rgb, None))
-            return self._poses(image_rgb, camera, found, own_boxes=True)
-        return self._poses(image_rgb, camera, Detections.from_boxes(np.asarray(boxes)), own_boxes=False)
+            return self._converted(self._poses(image_rgb, camera, found, own_boxes=True), camera)
+        given = Detections.from_boxes(np.asarray(boxes))
+        return self._converted(self._poses(image_rgb, camera, given, own_boxes=False), camera)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
         """Name, bare forward pass and spec of each network, for measuring what the pipeline adds to them."""
@@ -120,12 +201,15 @@ class PosePipeline:
         """Run every network once, so that the first frame is as fast as the others."""
         size = self.spec.input.size
         self.engine.infer(np.zeros((1, size, size, 3), np.float32))
+        if self.num_aug > 1:
+            self.engine.infer(np.zeros((self.num_aug, size, size, 3), np.float32))
         if self._detector is not None:
             self._detector.detect(np.zeros((64, 64, 3), np.uint8))
 
     def reset(self) -> None:
         """Forget everybody: the next frame is the first of another recording."""
         self._tracker.reset()
+        self._smoother.reset()
         if self._detector is not None:
             self._detector.reset()
 
@@ -168,31 +252,66 @@ class PosePipeline:
         boxes = self._regions.squares(joints2d) if self._body_upright else np.stack([pose.box for pose in poses])
         return Detections(boxes, np.array([pose.score for pose in poses]), self._regions.torso_axes(joints2d))
 
-    def _poses(self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool) -> list[Pose3D]:
-        joints3d, joints2d, person_scores = self._seen_upright(image_rgb, camera, detections)
-        scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
-        good = np.flatnonzero(plausibility.in_front(joints3d) & (person_scores >= self.spec.min_person_score))
-        good = good[plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good])]
-        boxes = self._regions.boxes(joints2d, camera) if own_boxes else detections.boxes
-        unknown_spread = np.full(joints3d.shape[1], np.nan)
-        return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], unknown_spread) for i in good]
+    def _followed(self, poses: list[Pose3D], camera: Camera, stamp_s: float, own_boxes: bool) -> list[TrackedPose]:
+        """The people who have an id, with smoothed joints. The tracker keeps the joints as they were seen."""
+        tracked = self._tracker.update(poses, stamp_s)
+        if not tracked or self.smoothing.method == "none":
+            return tracked
+        joints3d = self._smoother.smoothed(
+            [pose.track_id for pose in tracked],
+            np.stack([pose.joints3d for pose in tracked]),
+            np.stack([pose.uncertainty for pose in tracked]),
+            stamp_s,
+        )
+        joints2d, _ = camera.project(joints3d)
+        boxes = self._regions.boxes(joints2d, camera) if own_boxes else [pose.box for pose in tracked]
+        return [
+            replace(pose, box=boxes[i], joints3d=joints3d[i], joints2d=joints2d[i]) for i, pose in enumerate(tracked)
+        ]
 
-    def _seen_upright(self, image_rgb: Image, camera: Camera, detections: Detections) -> tuple[Floats, Floats, Floats]:
-        """What _seen sees; bodies whose axis nobody told are looked at again until they stand upright on the crop."""
-        up = self._up_of(camera, detections)
-        joints3d, joints2d, scores = self._seen(image_rgb, camera, detections.boxes, up)
+    def _poses(
+        self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: int = 0
+    ) -> list[Pose3D]:
+        """The plausible poses, each person once; the first ``carried`` detections are people of the frames before."""
+        seen = self._seen_upright(image_rgb, camera, detections)
+        joints3d, person_scores = seen.joints3d, seen.scores
+        joints2d, _ = camera.project(joints3d)
+        scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
+        boxes = self._regions.boxes(joints2d, camera)
+        is_known = np.arange(len(detections)) < carried
+        # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
+        pose_boxes = self._regions.squares(joints2d) if own_boxes and self._body_upright else boxes
+        good = np.flatnonzero(
+            plausibility.in_front(joints3d)
+            & (person_scores >= self.spec.min_person_score)
+            & (scores >= self.min_score)
+            & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m)
+            & plausibility.views_agree(seen.posture_spread)
+            & (plausibility.covers_box(pose_boxes, detections.boxes) | (own_boxes & ~is_known))
+        )
+        good = good[plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good], is_known[good])]
+        boxes = boxes if own_boxes else detections.boxes
+        return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in good]
+
+    def _seen_upright(self, image_rgb: Image, camera: Camera, detections: Detections) -> Estimates:
+        """The estimates of all; bodies whose axis nobody told are looked at until they stand upright on the crop.
+
+        For that one view does: all views are only taken once it is known what is up.
+        """
+        up, views = self._up_of(camera, detections), self._views
         untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
-        for _ in range(_MORE_LOOKS if untold.any() else 0):
-            axes = self._regions.torso_axes(joints2d)
+        if not untold.any():
+            return self.estimator(image_rgb, camera, detections.boxes, up, views)
+        seen = self.estimator(image_rgb, camera, detections.boxes, up, _ONE_VIEW)
+        for _ in range(_MORE_LOOKS):
+            axes = self._regions.torso_axes(camera.project(seen.joints3d)[0])
             torso_up = self._up_of(camera, Detections(detections.boxes, detections.scores, axes))
             again = untold & (np.einsum("nc,nc->n", torso_up, up) < _LEAN_COSINE)
             if not again.any():
                 break
             up = np.where(again[:, None], torso_up, up)
-            joints3d[again], joints2d[again], scores[again] = self._seen(
-                image_rgb, camera, detections.boxes[again], up[again]
-            )
-        return joints3d, joints2d, scores
+            seen.put(again, self.estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW))
+        return seen if len(views) == 1 else self.estimator(image_rgb, camera, detections.boxes, up, views)
 
     def _up_of(self, camera: Camera, detections: Detections) -> Floats:
         """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""
@@ -207,26 +326,17 @@ class PosePipeline:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(length > 1e-6, up / length, self.up)
 
-    def _seen(self, image_rgb: Image, camera: Camera, boxes: Floats, up: Floats) -> tuple[Floats, Floats, Floats]:
-        """joints3d [N,J,3] m, joints2d [N,J,2] px and person scores [N] of one look at each box."""
-        side = self.spec.input.size
-        virtual, in_view = crop.virtual_cameras(camera, boxes, side, up, self.spec.crop.box_scale)
-        output = self.engine.infer(crop.warp(image_rgb, camera, virtual))
-        on_image, _ = crop.to_image(output.coords2d, virtual, camera)
-        recipe = self.spec.reconstruction
-        inside = reconstruct.in_fov(output.coords2d, side, recipe.border) & camera.contains(on_image)
-        in_crop = reconstruct.absolute(
-            output.coords2d,
-            output.coords3d_rel,
-            virtual.K,
-            inside,
-            output.confidence,
-            recipe.perspective,
-            recipe.mix_3d,
-        )
-        joints3d = crop.to_camera_frame(in_crop, virtual.R_crop_cam)
+    def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:
+        """The poses in the joints of the convention; what finds and follows people goes by the engine's own."""
+        if self._conversion.skeleton == self.spec.skeleton or not poses:
+            return list(poses)
+        joints3d = self._conversion.joints(np.stack([pose.joints3d for pose in poses]))
         joints2d, _ = camera.project(joints3d)
-        return joints3d, joints2d, np.where(in_view, output.person_score, 0.0)
+        uncertainty = self._conversion.uncertainty(np.stack([pose.uncertainty for pose in poses]))
+        return [
+            replace(pose, joints3d=joints3d[i], joints2d=joints2d[i], uncertainty=uncertainty[i])
+            for i, pose in enumerate(poses)
+        ]
 
 
 def check_image(image_rgb: NDArray[np.generic], camera: Camera) -> None:

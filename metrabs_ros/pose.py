@@ -55,8 +55,8 @@ class Pose3D:
     """One person's absolute pose in one image.
 
     box [4] xywh px; score in 0..1; joints3d [J,3] m, camera's optical frame; joints2d [J,2] px, NaN where a joint
-    has no image (behind the camera, or outside the lens model's range); uncertainty [J] m (1 sigma), NaN where the
-    engine does not give any.
+    has no image (behind the camera, or outside the lens model's range); uncertainty [J] m, the root mean square
+    distance of a joint from its true place (1 sigma, all axes together), NaN where it is not known.
     """
 
     box: Floats

@@ -50,6 +50,61 @@ def absolute(
     return np.where(inside[..., None], mixed, translated)
 
 
+def absolute_deviation(
+    spread2d: ArrayLike,
+    spread3d: ArrayLike,
+    coords2d: ArrayLike,
+    depth: ArrayLike,
+    K: ArrayLike,
+    inside: ArrayLike,
+    confidence: ArrayLike | None = None,
+    perspective: str = "full",
+    mix_3d: float = 0.0,
+) -> Floats:
+    """What independent errors of the predictions make of the joints that ``absolute`` gives: [N,J] m, root mean square.
+
+    spread2d [N,J] px and spread3d [N,J] m: root mean square distances of coords2d and coords3d_rel from their true
+    places, alike in all directions; depth [N,J] m: the z that ``absolute`` found; NaN spreads give NaN.
+
+    To first order: let e (2 axes) and h = (h_xy, h_z) be a joint's errors in n and in the metric pose. The equations
+    of full_perspective are then off by r = -e Z - n h_z + h_xy, and with shares s and d = n - mean(n) the reference
+    point by
+
+        dZ0 = sum(s d.r) / sum(s |d|^2),   (dX0, dY0) = mean(n) dZ0 - mean(r),
+
+    so var Z0 = sum(s^2 var(d.r)) / sum(s |d|^2)^2: the distance is the less certain the smaller the person looks. Weak
+    perspective has the same dZ0 with Z taken at the mean. A joint mixed with share m of the 3D head (1 outside the
+    image) errs by m (h_xy + dXY0) + (1 - m)(e Z + n (h_z + dZ0)) across and h_z + dZ0 along the axis; what is left out
+    are correlations of a joint's own error with those of the reference point, of the order of 1/J.
+    """
+    spread2d, spread3d, depth = (np.asarray(array, np.float64) for array in (spread2d, spread3d, depth))
+    K, inside = np.asarray(K, np.float64), np.asarray(inside, bool)
+    weights = inside * (1.0 if confidence is None else np.asarray(confidence, np.float64)) + _LEAST_WEIGHT
+    share = _shares(weights**2 if perspective == "full" else weights)
+    normalized = _normalized(np.asarray(coords2d, np.float64), K)
+    mean_n = _mean(normalized, share)
+    off_mean = normalized - mean_n[:, None]
+    squared = np.einsum("njc,njc->nj", normalized, normalized)
+    # Variances along one axis: of e Z and of h.
+    across = (spread2d * depth / K[:, None, 0, 0]) ** 2 / 2
+    metric = spread3d**2 / 3
+    lever = np.einsum("njc,njc->nj", off_mean, off_mean)
+    along_n = np.einsum("njc,njc->nj", off_mean, normalized) ** 2
+    moment = np.einsum("nj,nj->n", share, lever)
+    depth_variance = np.einsum("nj,nj->n", share**2, lever * (across + metric) + along_n * metric)
+    depth_variance /= np.maximum(moment, 1e-12) ** 2
+    shift_variance = np.einsum("nj,nj->n", share**2, 2 * (across + metric) + squared * metric)
+    mix = np.where(inside, mix_3d, 1.0)
+    towards = mix[..., None] * mean_n[:, None] + (1 - mix[..., None]) * normalized
+    variance = (
+        metric * (1 + (1 - mix) ** 2 * squared + 2 * mix**2)
+        + depth_variance[:, None] * (1 + np.einsum("njc,njc->nj", towards, towards))
+        + 2 * (1 - mix) ** 2 * across
+        + mix**2 * shift_variance[:, None]
+    )
+    return np.sqrt(variance)
+
+
 def full_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) -> Floats:
     """The translation [N,3] m that minimises the weighted squared error of (P eq. 4)
 

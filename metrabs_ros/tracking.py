@@ -1,63 +1,218 @@
-"""Who is who from frame to frame: optimal assignment on the distance between absolute poses."""
+"""Who is who from frame to frame: absolute poses, a motion model, optimal assignment; births and deaths."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from numpy.typing import NDArray
 
+from metrabs_ros import motion_model
+from metrabs_ros.association import affinity, assigned, cost_of_somebody_new, offsets
+from metrabs_ros.errors import InputError
 from metrabs_ros.pose import Pose3D, TrackedPose
+from metrabs_ros.ranges import check_ranges, ranged
 
-# A person may move this far between two frames, and this much farther with every second since they were last seen.
-_GATE_M = 0.6
-_GATE_M_PER_S = 3.0
-# Depth from one camera is off by a part of the distance itself, and so is its change from frame to frame.
-_GATE_PER_DEPTH = 0.12
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# A body's place is never known better than this, m.
+_LEAST_NOISE_M = 0.05
+_NOBODY = np.zeros(0, np.intp)
+# Above every cost within a gate.
+_ANY_PRICE = 1e6
+
+
+@dataclass(frozen=True)
+class TrackingParams:
+    """How people are followed. Raises InputError for values outside their range."""
+
+    forget_s: float = ranged(3.0, 0.0, 600.0, "Seconds for which somebody who is not seen keeps their id.")
+    confirm_score: float = ranged(
+        0.75, 0.0, 1.0, "Somebody new of at least this score has an id at once; 0: everybody."
+    )
+    confirm_frames: int = ranged(3, 1, 1000, "Somebody new of less score has an id after being seen in so many frames.")
+    doubt_s: float = ranged(0.3, 0.0, 60.0, "Seconds unseen after which somebody without an id is forgotten.")
+    gate_sigmas: float = ranged(5.0, 1.0, 20.0, "Standard deviations by which a place may differ from the prediction.")
+    lateral_noise: float = ranged(
+        0.01, 0.0, 1.0, "Standard deviation of a place across the viewing ray, as a part of the distance, m/m."
+    )
+    depth_noise: float = ranged(
+        0.04, 0.0, 1.0, "Standard deviation of a place along the viewing ray, as a part of the distance, m/m."
+    )
+    speed_m_s: float = ranged(1.0, 0.01, 100.0, "Standard deviation of people's speed in each direction, m/s.")
+    persistence_s: float = ranged(2.0, 0.01, 100.0, "Seconds over which people keep their velocity.")
+    new_people_per_m3: float = ranged(0.01, 1e-9, 1e3, "How densely people appear who were never seen before, 1/m³.")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracks:
+    """T people as they were when last seen; all arrays have T rows.
+
+    state [T,6] and covariance [T,6,6] of the motion model; joints3d [T,J,3] m around that place, with joints that were
+    missing where they last were; seen_s; sightings; track_id, 0 while not confirmed; poses, the last ones.
+    """
+
+    state: Floats
+    covariance: Floats
+    joints3d: Floats
+    seen_s: Floats
+    sightings: Indices
+    track_id: Indices
+    poses: NDArray[np.object_]
+
+    @classmethod
+    def none(cls, joints: int) -> _Tracks:
+        return cls(
+            np.zeros((0, 6)), np.zeros((0, 6, 6)), np.zeros((0, joints, 3)), np.zeros(0), _NOBODY, _NOBODY, _objects([])
+        )
+
+    def __len__(self) -> int:
+        return len(self.seen_s)
+
+    def taken(self, index: Indices | NDArray[np.bool_]) -> _Tracks:
+        return _Tracks(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+
+    def joined(self, other: _Tracks) -> _Tracks:
+        names = [field.name for field in dataclasses.fields(self)]
+        return _Tracks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
 
 class Tracker:
-    """Gives poses track ids 1, 2, ...; a person who is not seen keeps theirs for ``memory_s`` seconds."""
+    """Gives people track ids 1, 2, ... that last while they cross, hide and come back.
 
-    def __init__(self, memory_s: float = 1.0) -> None:
-        self._memory_s = memory_s
-        self._last: dict[int, tuple[TrackedPose, float]] = {}
-        self._next_id = 1
+    Somebody new gets an id at once where their score is high, else after ``confirm_frames`` frames, so that what is
+    taken for a person in one frame only never has one. ``params`` can be replaced at any time.
+    """
+
+    def __init__(self, params: TrackingParams | None = None, first_id: int = 1, id_step: int = 1) -> None:
+        """``id_step``: what ids count by, so that those of several trackers differ."""
+        self.params = params or TrackingParams()
+        self._tracks: _Tracks | None = None
+        self._stamp_s = -math.inf
+        self._next_id = first_id
+        self._id_step = id_step
 
     def update(self, poses: Sequence[Pose3D], stamp_s: float) -> list[TrackedPose]:
-        """The poses of the frame at ``stamp_s``, in the same order, with the ids of the people they continue."""
-        self._last = {i: known for i, known in self._last.items() if stamp_s - known[1] <= self._memory_s}
-        known = list(self._last.items())
-        assigned: dict[int, int] = {}
-        if known and poses:
-            costs = np.array([[_distance(pose, last) for _, (last, _) in known] for pose in poses])
-            gates = np.array([_gate(last, stamp_s - seen_s) for _, (last, seen_s) in known])
-            blocked = costs > gates
-            rows, columns = linear_sum_assignment(np.where(blocked, 1e6, costs))
-            assigned = {int(r): known[c][0] for r, c in zip(rows, columns, strict=True) if not blocked[r, c]}
-        tracked = [self._named(pose, assigned.get(i)) for i, pose in enumerate(poses)]
-        self._last.update({pose.track_id: (pose, stamp_s) for pose in tracked})
-        return tracked
+        """The people in the frame at ``stamp_s`` s who have an id, in the order of their poses.
 
-    def seen_since(self, stamp_s: float) -> list[TrackedPose]:
-        """The last poses of the people seen at or after ``stamp_s``."""
-        return [pose for pose, seen_s in self._last.values() if seen_s >= stamp_s]
+        Joints may be NaN; a pose of nothing else is left out. Frames may come at any interval. A stamp before the last
+        one is another recording: everybody is forgotten first (``seconds_back`` tells beforehand). Raises InputError
+        for a stamp that is not finite.
+        """
+        if not math.isfinite(stamp_s):
+            raise InputError(f"A stamp must be a finite number of seconds, got {stamp_s}: stamp the frame.")
+        if self.seconds_back(stamp_s):
+            self.reset()
+        before_s, self._stamp_s = self._stamp_s, stamp_s
+        params = self.params
+        poses = [pose for pose in poses if np.isfinite(pose.joints3d).all(-1).any()]
+        known = self._tracks
+        if poses and known is None:
+            known = _Tracks.none(len(poses[0].joints3d))
+        if known is None:
+            return []
+        known = known.taken(stamp_s - known.seen_s <= params.forget_s)
+        is_present = (known.seen_s >= before_s) | (stamp_s - known.seen_s <= params.doubt_s)
+        seen, gone = self._seen(poses, known, is_present, stamp_s) if poses else (known.taken(_NOBODY), _NOBODY)
+        away = known.taken(np.setdiff1d(np.arange(len(known)), gone))
+        away = away.taken((away.track_id > 0) | (stamp_s - away.seen_s <= params.doubt_s))
+        self._tracks = seen.joined(away)
+        return [
+            TrackedPose(**vars(pose), track_id=int(track_id))
+            for pose, track_id in zip(seen.poses, seen.track_id, strict=True)
+            if track_id
+        ]
+
+    def seen_since(self, stamp_s: float) -> list[Pose3D]:
+        """The last poses of everybody seen at or after ``stamp_s``, those without an id included."""
+        return [] if self._tracks is None else list(self._tracks.poses[self._tracks.seen_s >= stamp_s])
+
+    def seconds_back(self, stamp_s: float) -> float:
+        """By how much a stamp lies before the last frame's, s; 0 where time goes on, and after a reset."""
+        return max(0.0, self._stamp_s - stamp_s)
 
     def reset(self) -> None:
         """Forget everybody; ids go on counting, so that no id ever means two people."""
-        self._last.clear()
+        self._tracks = None
+        self._stamp_s = -math.inf
 
-    def _named(self, pose: Pose3D, track_id: int | None) -> TrackedPose:
-        if track_id is None:
-            track_id = self._next_id
-            self._next_id += 1
-        return TrackedPose(**vars(pose), track_id=track_id)
+    def _seen(
+        self, poses: Sequence[Pose3D], known: _Tracks, is_present: NDArray[np.bool_], stamp_s: float
+    ) -> tuple[_Tracks, Indices]:
+        """The tracks of all poses after this frame, in their order, and which known tracks went into them."""
+        params = self.params
+        joints3d = np.stack([np.asarray(pose.joints3d, np.float64) for pose in poses])
+        noise = _noise(poses, joints3d, params)
+        age_s = stamp_s - known.seen_s
+        state, covariance = motion_model.predicted(
+            known.state, known.covariance, age_s, params.speed_m_s, params.persistence_s
+        )
+        places, posture_m = offsets(joints3d, known.joints3d)
+        pairs = affinity(places - state[None, :, :3], covariance[None, :, :3, :3] + noise[:, None], posture_m, age_s)
+        in_gate = pairs.mahalanobis2 <= params.gate_sigmas**2
+        # A ghost is near somebody who is hidden all too easily.
+        is_sure = np.array([pose.score for pose in poses]) >= params.confirm_score
+        recognisable = in_gate & (is_sure[:, None] | is_present)
+        owners = assigned(pairs.cost, recognisable, cost_of_somebody_new(params.new_people_per_m3))
+
+        tracks = _begun(poses, joints3d, noise, stamp_s, params)
+        new, old = np.flatnonzero(owners >= 0), owners[owners >= 0]
+        at = places[new, old]
+        tracks.state[new], tracks.covariance[new] = motion_model.corrected(state[old], covariance[old], at, noise[new])
+        around = joints3d[new] - at[:, None]
+        tracks.joints3d[new] = np.where(np.isfinite(around), around, known.joints3d[old])
+        tracks.sightings[new] += known.sightings[old]
+        tracks.track_id[new] = known.track_id[old]
+
+        confirmed_now = (tracks.track_id == 0) & (is_sure | (tracks.sightings >= params.confirm_frames))
+        is_missing = (known.track_id > 0) & ~np.isin(np.arange(len(known)), old)
+        back = assigned(pairs.cost, in_gate & confirmed_now[:, None] & is_missing, _ANY_PRICE)
+        tracks.track_id[back >= 0] = known.track_id[back[back >= 0]]
+        nameless = np.flatnonzero(confirmed_now & (back < 0))
+        tracks.track_id[nameless] = self._next_id + self._id_step * np.arange(len(nameless))
+        self._next_id += self._id_step * len(nameless)
+        return tracks, np.concatenate([old, back[back >= 0]])
 
 
-def _distance(pose: Pose3D, last: Pose3D) -> float:
-    return float(np.linalg.norm(pose.joints3d - last.joints3d, axis=-1).mean())
+def _begun(poses: Sequence[Pose3D], joints3d: Floats, noise: Floats, stamp_s: float, params: TrackingParams) -> _Tracks:
+    """Tracks of people who are seen for the first time."""
+    places = np.nanmean(joints3d, axis=1)
+    state, covariance = motion_model.begun(places, noise, params.speed_m_s)
+    count = len(poses)
+    return _Tracks(
+        state,
+        covariance,
+        joints3d - places[:, None],
+        np.full(count, stamp_s),
+        np.ones(count, np.intp),
+        np.zeros(count, np.intp),
+        _objects(poses),
+    )
 
 
-def _gate(last: Pose3D, age_s: float) -> float:
-    depth = float(np.linalg.norm(last.joints3d.mean(0)))
-    return _GATE_M + _GATE_M_PER_S * max(age_s, 0.0) + _GATE_PER_DEPTH * depth
+def _noise(poses: Sequence[Pose3D], joints3d: Floats, params: TrackingParams) -> Floats:
+    """[N,3,3] m²: what one camera knows of each place; a pose that says it is less certain is taken at its word."""
+    places = np.nanmean(joints3d, axis=1)
+    distance = np.linalg.norm(places, axis=-1)
+    told = np.array([_median(pose.uncertainty) for pose in poses])
+    lateral = np.hypot(_LEAST_NOISE_M, params.lateral_noise * distance)
+    depth = np.maximum(np.hypot(_LEAST_NOISE_M, params.depth_noise * distance), told)
+    return motion_model.viewing_noise(places, lateral, depth)
+
+
+def _median(uncertainty: NDArray[np.floating]) -> float:
+    told = uncertainty[np.isfinite(uncertainty)]
+    return float(np.median(told)) if len(told) else 0.0
+
+
+def _objects(poses: Sequence[Pose3D]) -> NDArray[np.object_]:
+    array = np.empty(len(poses), object)
+    array[:] = poses
+    return array

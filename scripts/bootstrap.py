@@ -67,7 +67,7 @@ def steps_of(house: House, training: bool = False) -> list[Step]:
             "packages",
             "install the pinned Python packages" + ("" if house.ros_distro else " and ROS 2 Jazzy"),
             setup_packages.install_packages,
-            [*pins, scripts / "setup_packages.py"],
+            [*pins, setup_packages.alone_file(house), scripts / "setup_packages.py"],
             half_done_spoils_venv=True,
         ),
     ]

@@ -63,11 +63,17 @@ def install_packages(house: House) -> list[Path]:
     ros_options: list[str | Path] = ["-r", ros] if house.ros_distro is None else ["-c", ros]
     pip: list[str | Path] = [house.venv_python, "-m", "pip", "--disable-pip-version-check"]
     house.run([*pip, "install", "-r", run, "-r", dev, *ros_options], "Installing the pinned Python packages")
+    house.run([*pip, "install", "--no-deps", "-r", alone_file(house)], "Installing what the tests parse URDFs with")
     if house.ros_distro is None:
         house.run([*pip, "check"], "Checking that the installed Python packages fit together")
     # Beside a sourced ROS 2 the system's own may do: Ubuntu 24.04 has the very numpy that is pinned.
     witnesses = [house.site_packages / name / "__init__.py" for name in ("numpy", "cv2", "pytest")]
     return [file for file in witnesses if file.is_file()]
+
+
+def alone_file(house: House) -> Path:
+    """The pins that are installed without their dependencies."""
+    return house.root / "requirements" / "dev-alone.txt"
 
 
 def training_file(house: House) -> Path:

@@ -83,6 +83,22 @@ def test_a_network_for_one_crop_gets_one_at_a_time(tmp_path: Path, backend: str,
     assert_is_as_computed(inferred(spec, backend))
 
 
+def test_more_crops_than_the_engine_takes_go_through_in_parts(tmp_path: Path) -> None:
+    engine = open_engine(spec_of(tmp_path, input__max_batch=3))
+    sizes: list[int] = []
+    run = engine._network.run
+
+    def counted(batch: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(batch))
+        return run(batch)
+
+    engine._network.run = counted  # type: ignore[method-assign]
+    crops = np.concatenate([CROPS, CROPS[::-1], CROPS[:1]])
+    assert_is_as_computed(engine.infer(crops), crops)
+    assert sizes == [3, 3, 1]
+    engine.close()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_crops_no_people(tmp_path: Path, backend: str) -> None:
     output = inferred(spec_of(tmp_path), backend, CROPS[:0])
@@ -90,6 +106,7 @@ def test_no_crops_no_people(tmp_path: Path, backend: str) -> None:
     assert output.coords3d_rel.shape == (0, len(JOINTS), 3)
     assert output.confidence.shape == (0, len(JOINTS))
     assert output.person_score.shape == (0,)
+    assert output.spread2d.shape == output.spread3d.shape == (0, len(JOINTS))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -116,6 +133,32 @@ def test_units_scales_and_columns(tmp_path: Path) -> None:
     np.testing.assert_allclose(changed.coords3d_rel, metres.coords3d_rel[..., [2, 0, 1]] * 0.003, atol=1e-6)
     assert (changed.confidence == 1).all()
     assert (changed.person_score == 1).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_spreads_have_units_and_are_unknown_where_there_are_none(tmp_path: Path, backend: str) -> None:
+    spreads = {
+        "outputs__spread2d": {"tensor": "landmarks", "columns": 4, "take": [2], "unit": "px"},
+        "outputs__spread3d": {"tensor": "world", "columns": 3, "take": [1], "unit": "mm"},
+    }
+    output = inferred(spec_of(tmp_path, **spreads), backend)
+    tensors = computed(CROPS)
+    rows = len(JOINTS)
+    np.testing.assert_allclose(output.spread2d, tensors["landmarks"].reshape(3, -1, 4)[:, :rows, 2], atol=1e-4)
+    np.testing.assert_allclose(output.spread3d, tensors["world"].reshape(3, -1, 3)[:, :rows, 1] / 1000, atol=1e-6)
+    without = inferred(spec_of(tmp_path), backend)
+    assert without.spread2d.shape == without.spread3d.shape == (3, rows)
+    assert np.isnan(without.spread2d).all()
+    assert np.isnan(without.spread3d).all()
+
+
+def test_parts_are_joined_in_order(tmp_path: Path) -> None:
+    engine = open_engine(spec_of(tmp_path))
+    whole = engine.infer(CROPS)
+    joined = EngineOutput.joined([engine.infer(CROPS[:1]), engine.infer(CROPS[:0]), engine.infer(CROPS[1:])])
+    for name, values in vars(whole).items():
+        np.testing.assert_allclose(getattr(joined, name), values, atol=1e-5)
+    engine.close()
 
 
 def test_an_extreme_logit_is_a_probability(tmp_path: Path) -> None:
@@ -223,6 +266,7 @@ def test_a_spec_of_another_network(tmp_path: Path, backend: str, changes: dict[s
     [
         {"outputs__coords2d": {"tensor": "score", "columns": 1, "take": [0, 0]}},
         {"outputs__confidence": {"tensor": "score"}},
+        {"outputs__spread2d": {"tensor": "score"}, "outputs__spread3d": {"tensor": "score"}},
         {"joints": [f"joint{i}" for i in range(8)], "edges": []},
     ],
 )

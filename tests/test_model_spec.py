@@ -49,6 +49,7 @@ def test_a_spec_is_what_its_file_says(tmp_path: Path) -> None:
     assert spec.outputs["coords2d"].take == (0, 1)
     assert spec.reconstruction.border == 24.0
     assert spec.reconstruction.perspective == "full"
+    assert (spec.calibration.heatmap, spec.calibration.views, spec.calibration.distance) == (1.0, 1.0, 0.0)
     assert spec.skeleton.edges[0] == (0, 1)
     with pytest.raises(FrozenInstanceError):
         spec.name = "other"  # type: ignore[misc]
@@ -70,6 +71,10 @@ def test_a_spec_is_what_its_file_says(tmp_path: Path) -> None:
         ({"weights__sha256": None}, "weights lacks the key 'sha256'"),
         ({"input__layout": None}, "input lacks the key 'layout'"),
         ({"outputs__coords3d_rel": None}, "needs coords3d_rel"),
+        ({"outputs__spread2d": {"tensor": "t"}}, "spread2d and spread3d go together: name both or neither"),
+        ({"calibration": {"view": 2}}, "calibration has the unknown key 'view': did you mean 'views'?"),
+        ({"calibration": {"heatmap": -1}}, "calibration: heatmap must not be negative, got -1.0"),
+        ({"input__max_batch": 0}, "max_batch must be at least 1, got 0"),
         ({"outputs": None}, "needs coords2d, coords3d_rel"),
         ({"joints": None, "edges": None}, "needs joints"),
         ({"input__size": "256"}, "input: size must be of type int, got str '256'"),

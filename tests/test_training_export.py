@@ -65,6 +65,8 @@ def test_parity(tmp_path: Path, config: MetrabsConfig, layout: str) -> None:
         got = engine.infer(crops)
         np.testing.assert_allclose(got.coords2d, expected.coords2d, atol=5e-3)
         np.testing.assert_allclose(got.coords3d_rel, expected.coords3d_rel, atol=1e-4)
+        np.testing.assert_allclose(got.spread2d, expected.spread2d, atol=5e-3)
+        np.testing.assert_allclose(got.spread3d, expected.spread3d, atol=1e-4)
         assert engine.scores_people == config.person
         if confidence is not None:
             np.testing.assert_allclose(got.confidence, confidence, atol=1e-4)

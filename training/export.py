@@ -138,6 +138,8 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
     outputs: dict[str, Any] = {
         "coords2d": {"tensor": "coords2d", "columns": 2, "take": [0, 1], "unit": "px"},
         "coords3d_rel": {"tensor": "coords3d_rel", "columns": 3, "take": [0, 1, 2], "unit": "m"},
+        "spread2d": {"tensor": "spread2d", "unit": "px"},
+        "spread3d": {"tensor": "spread3d", "unit": "m"},
     }
     # The runtime weights its fit by the confidence: only where training did so, too.
     if config.confidence and facts.get("confidence_weights"):

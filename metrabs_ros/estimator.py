@@ -1,0 +1,82 @@
+"""From boxes to absolute poses: virtual cameras, the network and the reconstruction, for all people in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros import crop, reconstruct, uncertainty
+from metrabs_ros.augmented_views import AugmentedViews
+from metrabs_ros.camera import Camera
+from metrabs_ros.engine import Engine, EngineOutput
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+
+@dataclass(eq=False)
+class Estimates:
+    """Of N boxes: joints3d [N,J,3] m in the camera's optical frame, uncertainty [N,J] m (NaN: unknown), posture_spread
+    [N,J] m between the views around their own middles (NaN for one view), and scores [N] in 0..1 for a person being
+    there, 0 where the lens does not see the box."""
+
+    joints3d: Floats
+    uncertainty: Floats
+    posture_spread: Floats
+    scores: Floats
+
+    def put(self, where: NDArray[np.bool_], others: Estimates) -> None:
+        """Replace the estimates at ``where`` [N]."""
+        self.joints3d[where], self.uncertainty[where] = others.joints3d, others.uncertainty
+        self.posture_spread[where], self.scores[where] = others.posture_spread, others.scores
+
+
+class PoseEstimator:
+    """The poses of an engine; ``calibration`` is that of its spec."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.calibration = engine.spec.calibration
+        self._counterparts = engine.spec.skeleton.mirror
+
+    def __call__(self, image_rgb: Image, camera: Camera, boxes: Floats, up: Floats, views: AugmentedViews) -> Estimates:
+        """boxes [N,4] xywh px, up [N,3] what points up on their crops -> the mean over the views of each.
+
+        The mean is one of absolute poses in the camera's frame, each joint by itself, and of the scores. Uncertainty
+        comes from the views where there are several, else from the heatmaps where the engine gives their spread.
+        """
+        spec = self.engine.spec
+        virtual, in_view = crop.virtual_cameras(camera, boxes, spec.input.size, up, spec.crop.box_scale)
+        cameras = views.cameras(virtual)
+        output = self._inferred(image_rgb, camera, cameras, views)
+        on_image, _ = crop.to_image(output.coords2d, cameras, camera)
+        recipe = spec.reconstruction
+        inside = reconstruct.in_fov(output.coords2d, spec.input.size, recipe.border) & camera.contains(on_image)
+        fit = (cameras.K, inside, output.confidence, recipe.perspective, recipe.mix_3d)
+        in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, *fit)
+        each = crop.to_camera_frame(in_crop, cameras.R_crop_cam).reshape(len(virtual), len(views), *in_crop.shape[1:])
+        joints3d = each.mean(1)
+        distance = np.linalg.norm(joints3d, axis=-1)
+        posture_spread = np.full(distance.shape, np.nan)
+        if len(views) > 1:
+            spread = uncertainty.spread_of_views(each)
+            posture_spread = uncertainty.spread_of_views(each - each.mean(2, keepdims=True))
+            known = uncertainty.of_views(spread, len(views), distance, self.calibration)
+        else:
+            depth = in_crop[..., 2]
+            deviation = reconstruct.absolute_deviation(output.spread2d, output.spread3d, output.coords2d, depth, *fit)
+            known = uncertainty.of_heatmaps(deviation, distance, self.calibration)
+        scores = output.person_score.reshape(len(virtual), len(views)).astype(np.float64).mean(1)
+        return Estimates(joints3d, known, posture_spread, np.where(in_view, scores, 0.0))
+
+    def _inferred(
+        self, image_rgb: Image, camera: Camera, cameras: crop.VirtualCameras, views: AugmentedViews
+    ) -> EngineOutput:
+        """What the network says of the cameras [N·A], as they see it; crops are made when their part's turn comes."""
+        shown, gammas = views.shown(cameras), views.of_all(views.gammas, cameras)
+        at_once = self.engine.spec.input.max_batch
+        parts = [slice(start, start + at_once) for start in range(0, max(1, len(cameras)), at_once)]
+        outputs = [self.engine.infer(crop.warp(image_rgb, camera, shown.taken(part), gammas[part])) for part in parts]
+        return views.unmirrored(EngineOutput.joined(outputs), cameras, self._counterparts)

@@ -1,0 +1,61 @@
+"""How far joints may be from their true places, in metres: from the views' disagreement or from the heatmaps' spread.
+
+The uncertainty of a joint is the root mean square distance from its true place. What a network shows of its own errors
+is not all of them: ``Calibration`` holds what an engine's real errors were found to be in terms of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from metrabs_ros.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An engine's errors in terms of what it shows of them, as training.calibrate measures them.
+
+    heatmap: error over the one that the heatmaps' spreads imply; views: the error that all views of test-time
+    augmentation share over the spread between them; distance: error of the whole person as a part of their distance,
+    which neither shows. Raises InputError where one is negative.
+    """
+
+    heatmap: float = 1.0
+    views: float = 1.0
+    distance: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if value < 0:
+                raise InputError(f"calibration: {key} must not be negative, got {value}.")
+
+
+def spread_of_views(joints3d: ArrayLike) -> Floats:
+    """[N,A,J,3] m -> [N,J] m: standard deviation between A >= 2 views, all axes together, unbiased."""
+    joints3d = np.asarray(joints3d, np.float64)
+    return np.sqrt(joints3d.var(1, ddof=1).sum(-1))
+
+
+def of_views(spread: Floats, views: int, distance: Floats, calibration: Calibration) -> Floats:
+    """Uncertainty [N,J] m of the mean of views: spread [N,J] m between them, distance [N,J] m from the camera.
+
+    A view's error is one that all views of the person share and one of its own. Averaging A views leaves 1/A of the
+    variance of their own, which is the spread squared, and all of what they share, which no spread shows: that is taken
+    to be ``calibration.views`` times as large as the spread (1: half the variance of a view's error is shared, so that
+    the uncertainty of many views is the spread between them). Lastly the whole person may be nearer or farther by
+    ``calibration.distance`` of the distance, for nobody's height can be seen in one image.
+    """
+    return np.sqrt((1 / views + calibration.views**2) * spread**2 + (calibration.distance * distance) ** 2)
+
+
+def of_heatmaps(deviation: Floats, distance: Floats, calibration: Calibration) -> Floats:
+    """Uncertainty [N,J] m of one view: deviation [N,J] m as reconstruct.absolute_deviation has it; NaN stays NaN.
+
+    Heatmaps are as wide as training made them, not as wide as errors are: ``calibration.heatmap`` is the ratio.
+    """
+    return np.hypot(calibration.heatmap * deviation, calibration.distance * distance)
