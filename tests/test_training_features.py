@@ -19,6 +19,7 @@ from tests.training_fakes import CONFIG as FAKE  # noqa: E402
 from training import store_features  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.features import StoredFeatures  # noqa: E402
+from training.model.blazepose_encoder import FULL  # noqa: E402
 from training.store_features import write  # noqa: E402
 from training.synthetic.stream import StreamConfig, empty_block  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
@@ -64,7 +65,7 @@ def test_stored_maps_are_those_of_the_pictures(config: TrainConfig) -> None:
     assert isinstance(data, StoredFeatures)
     worker = store_features._Worker(config)
     seen = data.labelled(0, held_out=True)
-    maps = worker._fixed(seen.image.numpy())[0]
+    maps = worker.fixed(seen.image.numpy())[0]
     assert maps.std() > 0
     network = Trainer(config, CPU).model.eval()
     with torch.no_grad():
@@ -85,6 +86,26 @@ def test_training_from_maps(config: TrainConfig) -> None:
         if fixed or name.endswith("weight"):
             assert torch.equal(value, before[name]) == fixed, name
     assert trainer.validate()["mpjpe"] > 0
+
+
+def test_maps_are_made_from_earlier_ones(config: TrainConfig, tmp_path: Path) -> None:
+    data = config.data
+    assert isinstance(data, StoredFeatures)
+    whole = len(FULL.blocks) + 1
+    later = replace(data, folder=tmp_path, earlier=data.folder, earlier_blocks=10, in_memory=True)
+    all_fixed = replace(config, data=later, fixed_blocks=whole, frozen_encoder_steps=20)
+    write(all_fixed, workers=1)
+    batch = next(iter(later.validation(64)))
+    earlier = next(iter(data.validation(64)))
+    assert batch.image.shape == (6, 288, 2, 2)
+    assert batch.sources == earlier.sources
+    assert torch.equal(batch.joints3d, earlier.joints3d)
+    trainer = Trainer(all_fixed, CPU)
+    with torch.no_grad():
+        expected = Trainer(config, CPU).model.encoder(to_input(earlier.image))
+        torch.testing.assert_close(trainer.model.encoder(to_input(batch.image)), to_input(batch.image))
+    torch.testing.assert_close(to_input(batch.image), expected, rtol=5e-3, atol=5e-3 * float(expected.std()))
+    assert trainer.update(next(later.batches(8, 0, 0, 0)))["loss"] > 0
 
 
 def test_what_is_there_is_not_written_again(config: TrainConfig) -> None:

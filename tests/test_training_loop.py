@@ -113,8 +113,22 @@ def test_fixed_blocks_stay_and_the_rest_learns() -> None:
         fixed = name.startswith(("encoder.stem", *(f"encoder.blocks.{i}." for i in range(4))))
         if fixed or name.endswith("weight"):
             assert torch.equal(value, now[name]) == fixed, name
-    with pytest.raises(InputError, match="0 to 10"):
-        Trainer(replace(CONFIG, fixed_blocks=11), CPU)
+    with pytest.raises(InputError, match="0 to 15"):
+        Trainer(replace(CONFIG, fixed_blocks=16), CPU)
+
+
+def test_steps_by_size_change_every_tensor_alike() -> None:
+    settings = {"frozen_encoder_steps": 0, "encoder_rate": 2.0, "encoder_rate_by_size": True, "weight_decay": 0.0}
+    trainer = Trainer(replace(CONFIG, **settings), CPU)
+    before = {name: value.clone() for name, value in trainer.model.encoder.named_parameters()}
+    rate = trainer.update(next(CONFIG.data.batches(2, 0, 0, 0)))["rate"]
+    for name, value in trainer.model.encoder.named_parameters():
+        size = float(before[name].square().mean().sqrt())
+        # Adam's first step is as long as the learning rate wherever there is a gradient.
+        longest = float((value - before[name]).abs().max())
+        assert longest <= 2.01 * rate * (size or 1e-3), name
+        if name.endswith("weight"):
+            assert longest > 0.5 * rate * size, name
 
 
 def test_a_new_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:

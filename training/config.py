@@ -34,8 +34,9 @@ class TrainConfig:
     """One run.
 
     steps: updates in all; batch_size: of each process; encoder_rate: the encoder's learning rate as a factor of the
-    heads'; frozen_encoder_steps: the encoder stays as it is until then; fixed_blocks: so many of BlazePose's first
-    blocks stay so all the time; frozen_norm_steps: batch norm keeps its
+    heads' and, encoder_rate_by_size, of each tensor's root mean square, for weights of very different sizes, as where
+    batch norms are folded into them; frozen_encoder_steps: the encoder stays as it is until then;
+    fixed_blocks: so many of BlazePose's first blocks stay so all the time; frozen_norm_steps: batch norm keeps its
     statistics for the last so many steps; clip: largest gradient norm; bad_steps: so many updates in a row without a
     finite gradient end the run; teacher: name of the engine to distil from, where loss.teacher > 0; precision: auto is
     bfloat16 on a GPU that has it; threads: of torch on the CPU (None: all cores), which the data's processes need, too.
@@ -49,6 +50,7 @@ class TrainConfig:
     batch_size: int = 64
     weight_decay: float = 1e-2
     encoder_rate: float = 1.0
+    encoder_rate_by_size: bool = False
     frozen_encoder_steps: int = 0
     fixed_blocks: int = 0
     frozen_norm_steps: int = 0

@@ -32,7 +32,9 @@ class StoredFeatures:
     """Maps and labels in ``folder``: parts of one block of the synthetic stream each, mirrored images included.
 
     parts: how many to train on; empty, photos: scenes without their people and pieces of photos added to each part;
-    held_out: parts of the evaluation set's crops. A batch's ``image`` holds float16 maps [N,C,h,w] instead of pixels.
+    held_out: parts of the evaluation set's crops. earlier: maps of fewer fixed blocks, ``earlier_blocks``, from which
+    these are made instead of rendering. in_memory: read once (as many parts as are there by then), not at every use.
+    A batch's ``image`` holds float16 maps [N,C,h,w] instead of pixels.
     """
 
     folder: Path
@@ -42,6 +44,9 @@ class StoredFeatures:
     photos: int = 4
     held_out: int = 6
     seed: int = 0
+    earlier: Path | None = None
+    earlier_blocks: int = 0
+    in_memory: bool = False
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """Rows drawn at random from the parts that are there now. Raises InputError where none is."""
@@ -51,14 +56,17 @@ class StoredFeatures:
             yield shelf.rows(np.sort(dice.integers(0, shelf.count, batch_size)))
 
     def validation(self, batch_size: int) -> Iterable[Batch]:
-        shelf = _Shelf(self._paths(held_out=True))
+        shelf = _Shelf(self._paths(held_out=True), self.in_memory)
         return (shelf.rows(np.arange(i, min(i + batch_size, shelf.count))) for i in range(0, shelf.count, batch_size))
 
     def wanted(self) -> list[tuple[Path, int, bool]]:
         """(path, number, held out) of the parts that are not there yet: those for validation first."""
         every = [(self.path(n, True), n, True) for n in range(self.held_out)]
         every += [(self.path(n, False), n, False) for n in range(self.parts)]
-        return [part for part in every if not part[0].is_file()]
+        lacking = [part for part in every if not part[0].is_file()]
+        if self.earlier is None:
+            return lacking
+        return [part for part in lacking if (self.earlier / part[0].name).is_file()]
 
     def path(self, number: int, held_out: bool) -> Path:
         return self.folder / f"{'held-out' if held_out else 'part'}-{number:05d}.npy"
@@ -88,15 +96,16 @@ class StoredFeatures:
 
     @cached_property
     def _shelf(self) -> _Shelf:
-        return _Shelf(self._paths(held_out=False)[: self.parts])
+        return _Shelf(self._paths(held_out=False)[: self.parts], self.in_memory)
 
 
 class _Shelf:
-    """Parts opened for random access; the maps stay on disk until they are asked for."""
+    """Parts opened for random access; the maps stay on disk until they are asked for, or else are all in memory."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self._maps = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-        self._labels = [_read_labels(path) for path in paths]
+    def __init__(self, paths: list[Path], in_memory: bool) -> None:
+        mode = None if in_memory else "r"
+        self._maps = [np.load(path, mmap_mode=mode, allow_pickle=False) for path in paths]
+        self._labels = [read_labels(path) for path in paths]
         self._starts = np.cumsum([0, *(len(part) for part in self._maps)])
         self.count = int(self._starts[-1])
 
@@ -116,6 +125,7 @@ def labels_of(path: Path) -> Path:
     return path.with_suffix(".npz")
 
 
-def _read_labels(path: Path) -> dict[str, NDArray[Any]]:
+def read_labels(path: Path) -> dict[str, NDArray[Any]]:
+    """The labels of a part, and the sources of its rows."""
     with np.load(labels_of(path), allow_pickle=False) as stored:
         return {name: stored[name] for name in (*LABELS, "sources")}

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 import typer
 from rich.progress import track
+from torch import nn
 
 from metrabs_ros.errors import InputError
 from training.config import TrainConfig, load_config
-from training.features import LABELS, StoredFeatures, labels_of
+from training.features import LABELS, StoredFeatures, labels_of, read_labels
 from training.model import metrabs
+from training.model.blazepose_encoder import BlazePoseEncoder
 
 _AT_ONCE = 16
 
@@ -51,21 +53,34 @@ class _Worker:
         torch.manual_seed(config.seed)
         network = metrabs.build(config.model, len(config.skeleton.joint_names))
         metrabs.fix_first_blocks(network, config.fixed_blocks)
+        encoder = network.encoder
+        if not isinstance(encoder, BlazePoseEncoder):
+            raise InputError(f"Only the maps of BlazePose's encoders are stored, got {config.model.backbone}.")
         side = config.model.grid.side
-        traced = ov.convert_model(
-            _Fixed(network.encoder).eval(), example_input=torch.zeros(1, side, side, 3, dtype=torch.uint8)
-        )
-        traced.reshape([-1, side, side, 3])
+        shape = [1, side, side, 3]
+        steps: nn.Module = _FromPixels(encoder)
+        example = torch.zeros(shape, dtype=torch.uint8)
+        if self.data.earlier is not None:
+            first = self.data.path(0, held_out=False).name
+            shape = [1, *np.load(self.data.earlier / first, mmap_mode="r", allow_pickle=False).shape[1:]]
+            steps, example = _FromMaps(encoder, self.data.earlier_blocks), torch.zeros(shape)
+        traced = ov.convert_model(steps.eval(), example_input=example)
+        traced.reshape([-1, *shape[1:]])
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        self._fixed = ov.Core().compile_model(traced, "CPU", options)
+        self.fixed = ov.Core().compile_model(traced, "CPU", options)
 
     def write(self, path: Path, number: int, held_out: bool) -> None:
-        seen = self.data.labelled(number, held_out)
-        images = seen.image.numpy()
-        maps = [self._fixed(images[i : i + _AT_ONCE])[0].astype(np.float16) for i in range(0, len(images), _AT_ONCE)]
-        labels: dict[str, Any] = {name: getattr(seen, name).numpy() for name in LABELS}
+        if self.data.earlier is None:
+            seen = self.data.labelled(number, held_out)
+            given = seen.image.numpy()
+            labels: dict[str, Any] = {name: getattr(seen, name).numpy() for name in LABELS}
+            labels["sources"] = np.array(seen.sources)
+        else:
+            given = np.load(self.data.earlier / path.name, allow_pickle=False).astype(np.float32)
+            labels = read_labels(self.data.earlier / path.name)
+        maps = [self.fixed(given[i : i + _AT_ONCE])[0].astype(np.float16) for i in range(0, len(given), _AT_ONCE)]
         draft = path.with_suffix(".draft.npz")
-        np.savez(draft, **labels, sources=np.array(seen.sources))
+        np.savez(draft, **labels)
         draft.replace(labels_of(path))
         # The maps come last: a part is there when they are.
         draft = path.with_suffix(".draft")
@@ -74,16 +89,26 @@ class _Worker:
         draft.replace(path)
 
 
-class _Fixed(torch.nn.Module):
+class _FromPixels(nn.Module):
     """[N,S,S,3] uint8 -> the fixed blocks' map."""
 
-    def __init__(self, encoder: Any) -> None:
+    def __init__(self, encoder: BlazePoseEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.encoder.fixed_part(image.permute(0, 3, 1, 2).float() / 255)
-        return features
+        return self.encoder.fixed_part(image.permute(0, 3, 1, 2).float() / 255)
+
+
+class _FromMaps(nn.Module):
+    """The map behind the first ``blocks`` -> the fixed blocks' map."""
+
+    def __init__(self, encoder: BlazePoseEncoder, blocks: int) -> None:
+        super().__init__()
+        self.encoder, self.blocks = encoder, blocks
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.encoder.between(features, self.blocks, self.encoder.fixed_blocks)
 
 
 _WORKER: list[_Worker] = []

@@ -22,6 +22,8 @@ from training.examples import Batch
 from training.model import metrabs
 from training.validation import errors, to_input
 
+_SMALL = 1e-3
+
 
 class Trainer:
     """Model, optimizer and averages of a run; ``step`` updates have been made, from ``batches`` batches.
@@ -130,9 +132,13 @@ class Trainer:
         self.ema = Ema(self.model, self.config.ema_decay)
 
     def _groups(self) -> list[dict[str, Any]]:
+        rate = self.config.encoder_rate
         encoder = list(self.model.encoder.parameters())
-        heads = list(self.model.head.parameters())
-        return [{"params": encoder, "factor": self.config.encoder_rate}, {"params": heads, "factor": 1.0}]
+        heads = [{"params": list(self.model.head.parameters()), "factor": 1.0}]
+        if not self.config.encoder_rate_by_size:
+            return [{"params": encoder, "factor": rate}, *heads]
+        # Adam's steps are as long for a weight of 0.001 as for one of 1.
+        return [{"params": [tensor], "factor": rate * _size(tensor)} for tensor in encoder] + heads
 
     def _enter_phase(self) -> None:
         """What is frozen at this step; DistributedDataParallel must be told anew when that changes."""
@@ -217,6 +223,11 @@ class Trainer:
         states: list[Any] = [None] * self.world
         dist.all_gather_object(states, own)
         return list(enumerate(states))
+
+
+def _size(tensor: torch.Tensor) -> float:
+    """Root mean square of a tensor's values; of one that is all zero, that of a small one."""
+    return float(tensor.detach().square().mean().sqrt()) or _SMALL
 
 
 def _teacher(config: TrainConfig) -> Any:

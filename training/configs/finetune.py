@@ -22,7 +22,8 @@ CONFIG = replace(
     loss=LossConfig(absolute=0.2, absolute_from=0, least_inside=0.3, confidence_weights=True),
     schedule=Schedule(base=3e-4, warm_up=200),
     batch_size=32,
-    encoder_rate=0.3,
+    encoder_rate=1.0,
+    encoder_rate_by_size=True,
     frozen_encoder_steps=0,
     # The maps up to stride 8 are fine as they are, and a third of a step's time.
     fixed_blocks=4,

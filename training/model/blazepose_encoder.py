@@ -108,39 +108,42 @@ class BlazePoseEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.tail(self._later_blocks(self.fixed_part(image), len(self.blocks)))
+        return self.between(self.fixed_part(image), self.fixed_blocks, len(self.blocks) + 1)
 
     def with_tap(self, image: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The final map, and the last one of an earlier ``stride``: see Variant.tap."""
         count, _ = self.variant.tap(stride)
-        early = self._later_blocks(self.fixed_part(image), count)
-        return self.tail(self.blocks[count:](early)), early
+        early = self.between(self.fixed_part(image), self.fixed_blocks, count)
+        return self.between(early, count, len(self.blocks) + 1), early
 
     def fix_first_blocks(self, count: int) -> None:
-        """The stem and so many blocks, at most those up to stride 16, stay as they are: most of a step's time.
+        """The stem and so many blocks stay as they are: most of a step's time. One more than there are: the tail, too.
 
         Raises InputError for a larger count.
         """
-        most, _ = self.variant.tap(16)
+        most = len(self.blocks) + 1
         if not 0 <= count <= most:
-            raise InputError(f"Of this encoder's blocks 0 to {most} can be fixed, got {count}.")
+            raise InputError(f"Of this encoder's blocks 0 to {most}, the tail included, can be fixed, got {count}.")
         self.fixed_blocks = count
         self.requires_grad_(True)
         if count:
             self.stem.requires_grad_(False)
             self.blocks[:count].requires_grad_(False)
+        if count == most:
+            self.tail.requires_grad_(False)
 
     def fixed_part(self, image: torch.Tensor) -> torch.Tensor:
         """What the stem and the fixed blocks make of images; their map, stored before, is passed on."""
         if self.fixed_blocks and image.shape[1] != _COLOURS:
             return image
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.fixed_blocks == 0):
-            features: torch.Tensor = self.blocks[: self.fixed_blocks](self.stem(image))
-        return features
+            return self.between(self.stem(image), 0, self.fixed_blocks)
 
-    def _later_blocks(self, features: torch.Tensor, end: int) -> torch.Tensor:
-        later: torch.Tensor = self.blocks[self.fixed_blocks : end](features)
-        return later
+    def between(self, features: torch.Tensor, first: int, end: int) -> torch.Tensor:
+        """Through blocks first..end-1, and the tail where ``end`` is one more than there are blocks."""
+        features = self.blocks[first:end](features)
+        through_tail = first <= len(self.blocks) < end
+        return self.tail(features) if through_tail else features
 
 
 class InvertedResidual(nn.Module):
