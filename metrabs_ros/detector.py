@@ -8,6 +8,7 @@ a few in turn, and tracks carry people over the frames in between.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -51,6 +52,10 @@ class Detector:
         for view in views:
             found = found.joined(self._detect_in(image, view))
         return suppressed(found, self._decoding.nms_iou)
+
+    def through(self, around: Callable[[Network], Network]) -> Detector:
+        """A detector with turns of its own whose network is this one's, called through ``around(network)``."""
+        return Detector(self.spec, around(self._network))
 
     def run_raw(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The bare network on a batch that is already as it wants it."""

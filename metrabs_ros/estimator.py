@@ -20,17 +20,20 @@ Image = NDArray[np.uint8]
 class Estimates:
     """Of N boxes: joints3d [N,J,3] m in the camera's optical frame, uncertainty [N,J] m (NaN: unknown), posture_spread
     [N,J] m between the views around their own middles (NaN for one view), and scores [N] in 0..1 for a person being
-    there, 0 where the lens does not see the box."""
+    there, 0 where the lens does not see the box; vagueness [N]: the 2D heatmaps' spread as a part of the crop's side,
+    the lower quartile of the joints, so that a body half out of the image is not vague (NaN where unknown)."""
 
     joints3d: Floats
     uncertainty: Floats
     posture_spread: Floats
     scores: Floats
+    vagueness: Floats
 
     def put(self, where: NDArray[np.bool_], others: Estimates) -> None:
-        """Replace the estimates at ``where`` [N]."""
+        """Replace the estimates at ``where`` [N] bool."""
         self.joints3d[where], self.uncertainty[where] = others.joints3d, others.uncertainty
         self.posture_spread[where], self.scores[where] = others.posture_spread, others.scores
+        self.vagueness[where] = others.vagueness
 
 
 class PoseEstimator:
@@ -69,7 +72,9 @@ class PoseEstimator:
             deviation = reconstruct.absolute_deviation(output.spread2d, output.spread3d, output.coords2d, depth, *fit)
             known = uncertainty.of_heatmaps(deviation, distance, self.calibration)
         scores = output.person_score.reshape(len(virtual), len(views)).astype(np.float64).mean(1)
-        return Estimates(joints3d, known, posture_spread, np.where(in_view, scores, 0.0))
+        per_view = np.quantile(output.spread2d, 0.25, axis=-1) / spec.input.size
+        vagueness = per_view.reshape(len(virtual), len(views)).mean(1)
+        return Estimates(joints3d, known, posture_spread, np.where(in_view, scores, 0.0), vagueness)
 
     def _inferred(
         self, image_rgb: Image, camera: Camera, cameras: crop.VirtualCameras, views: AugmentedViews

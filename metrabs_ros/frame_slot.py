@@ -1,94 +1,128 @@
-"""Which frame is worked on: images meet their camera_info, and only the newest pair waits."""
+"""Which frames are worked on: messages of one stamp meet, and only the newest frame of each camera waits."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CameraInfo, Image
 
 Item = TypeVar("Item")
 
+# A camera that gave nothing for so long is not waited for.
+_SILENT_S = 1.0
 
-class NewestSlot(Generic[Item]):
-    """A slot for one item between threads: a newer one replaces what still waits, which counts as dropped."""
 
-    def __init__(self) -> None:
+class FrameSlots(Generic[Item]):
+    """A slot per camera between threads: a newer item replaces the one that still waits, which counts as dropped."""
+
+    def __init__(self, cameras: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = threading.Condition()
-        self._item: Item | None = None
+        self._clock = clock
+        self._items: list[Item | None] = [None] * cameras
+        self._put_at = [float("-inf")] * cameras
+        self._dropped = [0] * cameras
         self._closed = False
-        self.dropped = 0
 
-    def put(self, item: Item) -> None:
+    def put(self, camera: int, item: Item) -> None:
         with self._changed:
-            self.dropped += self._item is not None
-            self._item = item
+            self._dropped[camera] += self._items[camera] is not None
+            self._items[camera] = item
+            self._put_at[camera] = self._clock()
             self._changed.notify()
 
-    def take(self) -> Item | None:
-        """Waits for an item; None once the slot is closed."""
+    def take(self, wait_s: float = 0.0) -> dict[int, Item] | None:
+        """Waits for an item, and up to ``wait_s`` from when it came for those of the other cameras that are not silent.
+
+        None once the slots are closed.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._closed)
-            item, self._item = self._item, None
-            return None if self._closed else item
+            self._changed.wait_for(lambda: self._closed or any(item is not None for item in self._items))
+            while not self._closed and self._others_to_come():
+                came_at = min(at for at, item in zip(self._put_at, self._items, strict=True) if item is not None)
+                left_s = came_at + wait_s - self._clock()
+                if left_s <= 0:
+                    break
+                self._changed.wait(left_s)
+            if self._closed:
+                return None
+            taken = {camera: item for camera, item in enumerate(self._items) if item is not None}
+            self._items = [None] * len(self._items)
+            return taken
+
+    def dropped(self, camera: int) -> int:
+        return self._dropped[camera]
 
     def clear(self) -> None:
         with self._changed:
-            self._item = None
+            self._items = [None] * len(self._items)
 
     def close(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
+    def _others_to_come(self) -> bool:
+        now = self._clock()
+        return any(
+            item is None and now - at < _SILENT_S for item, at in zip(self._items, self._put_at, strict=True)
+        ) and any(item is not None for item in self._items)
 
-class StampPairing:
-    """Images and camera_infos of the same stamp, whichever comes first; at most ``depth`` of each wait.
 
-    Once a pair is made, what came before it no longer waits: a pair older than the last one is never made.
+class StampMatching:
+    """Messages of several kinds that carry the same stamp, whichever comes first.
+
+    Once a set is whole, what came before it no longer waits: a set older than the last one is never made.
     """
 
-    def __init__(self, depth: int = 8) -> None:
+    def __init__(self, kinds: Sequence[str], depth: int = 32) -> None:
+        """At most ``depth`` messages of each kind wait."""
         self._depth = depth
-        self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
-        self._infos: OrderedDict[tuple[int, int], CameraInfo] = OrderedDict()
+        self._waiting: dict[str, OrderedDict[int, Any]] = {kind: OrderedDict() for kind in kinds}
+        self._given_up = dict.fromkeys(kinds, 0)
 
-    def with_image(self, image: Image) -> tuple[Image, CameraInfo] | None:
-        """The pair that ``image`` completes, if it does."""
-        key = _key(image.header.stamp)
-        if key not in self._infos:
-            _kept(self._images, key, image, self._depth)
-            return None
-        info = _taken(self._infos, key)
-        self._images.clear()
-        return image, info
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(self._waiting)
 
-    def with_info(self, info: CameraInfo) -> tuple[Image, CameraInfo] | None:
-        """The pair that ``info`` completes, if it does."""
-        key = _key(info.header.stamp)
-        if key not in self._images:
-            _kept(self._infos, key, info, self._depth)
-            return None
-        image = _taken(self._images, key)
-        self._infos.clear()
-        return image, info
+    def given_up(self, kind: str) -> int:
+        """How many messages of a kind waited in vain; those that a whole set overtook are not counted."""
+        return self._given_up[kind]
+
+    def lacking(self, kind: str) -> list[str]:
+        """What the message of a kind that waits longest still waits for."""
+        oldest = next(iter(self._waiting[kind]), None)
+        return [other for other, waiting in self._waiting.items() if oldest is not None and oldest not in waiting]
+
+    def with_message(self, kind: str, message: Any, wait_s: float) -> dict[str, Any] | None:
+        """The set that ``message`` completes, if it does; else those of its kind whose stamps are more than ``wait_s``
+        s away from its own no longer wait."""
+        key = _nanoseconds(message.header.stamp)
+        waiting = self._waiting[kind]
+        waiting.pop(key, None)
+        waiting[key] = message
+        if all(key in others for others in self._waiting.values()):
+            return {each: self._taken(each, key) for each in self._waiting}
+        late = [other for other in waiting if abs(other - key) > wait_s * 1e9]
+        for other in late:
+            del waiting[other]
+        too_many = list(waiting)[: -self._depth]
+        for other in too_many:
+            del waiting[other]
+        self._given_up[kind] += len(late) + len(too_many)
+        return None
+
+    def _taken(self, kind: str, key: int) -> Any:
+        """The message at ``key``, which leaves together with all that came before it."""
+        waiting = self._waiting[kind]
+        while True:
+            oldest, message = waiting.popitem(last=False)
+            if oldest == key:
+                return message
 
 
-def _key(stamp: Time) -> tuple[int, int]:
-    return stamp.sec, stamp.nanosec
-
-
-def _kept(waiting: OrderedDict[tuple[int, int], Item], key: tuple[int, int], item: Item, depth: int) -> None:
-    waiting[key] = item
-    while len(waiting) > depth:
-        waiting.popitem(last=False)
-
-
-def _taken(waiting: OrderedDict[tuple[int, int], Item], key: tuple[int, int]) -> Item:
-    """The item at ``key``, which leaves together with all that came before it."""
-    while True:
-        oldest, item = waiting.popitem(last=False)
-        if oldest == key:
-            return item
+def _nanoseconds(stamp: Time) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec

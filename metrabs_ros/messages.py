@@ -1,32 +1,25 @@
-"""ROS messages to arrays and back: the only place that knows both."""
+"""Images, cameras and detections as ROS messages and as arrays."""
 
 from __future__ import annotations
 
 import array
-import colorsys
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Point, TransformStamped
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from metrabs_ros.camera import Camera, CameraError
 from metrabs_ros.errors import InputError
-from metrabs_ros.pose import TrackedPose
-from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.pose import Detections
 
 Bytes = NDArray[np.uint8]
-
-NAMESPACES = ("joints", "bones", "ids")
-_GOLDEN_RATIO = 0.618034
 
 
 def _converted(code: int) -> Callable[[Bytes], Bytes]:
@@ -54,6 +47,15 @@ _DECODERS: dict[str, tuple[int, Callable[[Bytes], Bytes]]] = {
 
 _CHROMA_SHARING = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv")
 
+# Turning a picture by its EXIF tag would turn it away from its camera_info.
+_DECODE_BGR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+# OpenCV before 4.10 decodes to BGR only.
+_DECODE_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if hasattr(cv2, "IMREAD_COLOR_RGB") else None
+_DECODE_GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# A box whose side is so many times the image's longer side is no detection in it.
+_LARGEST_BOX = 10
+
 
 def image_from_msg(msg: Image) -> Bytes:
     """[H,W,3] uint8 RGB; for rgb8 a view of the message's own data.
@@ -78,6 +80,35 @@ def image_from_msg(msg: Image) -> Bytes:
             return bridge.imgmsg_to_cv2(msg, "rgb8")
     shape = (msg.height, msg.width) if bytes_per_pixel == 1 else (msg.height, msg.width, bytes_per_pixel)
     return to_rgb(np.ascontiguousarray(rows).reshape(shape))
+
+
+def image_from_compressed_msg(msg: CompressedImage) -> Bytes:
+    """[H,W,3] uint8 RGB of a JPEG or PNG, as image_transport's compressed plugin writes and reads them.
+
+    16 bits are scaled to 8, a Bayer pattern named in the format is converted. Raises InputError for what is no image,
+    or only the beginning of one.
+    """
+    data = np.frombuffer(msg.data, np.uint8)
+    what = f"The compressed image ({len(data)} bytes, format {msg.format!r})"
+    if bytes(data[:2]) == _JPEG_START and bytes(data).rfind(_JPEG_END) < 0:
+        raise InputError(f"{what} is a JPEG without its end: it was cut off on its way; check the transport.")
+    pattern = msg.format.split(";")[0].strip()
+    is_bayer = pattern.startswith("bayer_") and pattern in _DECODERS
+    # The plugin writes its pixels' first channel as blue, unless it says that they are RGB.
+    keeps_order = "compressed rgb" in msg.format
+    as_color = _DECODE_BGR if keeps_order or _DECODE_RGB is None else _DECODE_RGB
+    try:
+        pixels = cv2.imdecode(data, _DECODE_GREY if is_bayer else as_color)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise InputError(
+            f"{what} must be a JPEG or PNG: subscribe to the topic of image_transport's compressed plugin, or set "
+            "image_transport to raw and subscribe to the image itself."
+        )
+    if is_bayer:
+        return _DECODERS[pattern][1](pixels)
+    return pixels if keeps_order or as_color == _DECODE_RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def _rows(msg: Image, bytes_per_pixel: int) -> Bytes:
@@ -147,6 +178,38 @@ def camera_from_msg(info: CameraInfo, rectified: bool = False) -> Camera:
     return camera.cropped(roi.x_offset, roi.y_offset, whole).zoomed(1 / binning_x, 1 / binning_y)
 
 
+def detections_from_msg(
+    msg: Detection2DArray, size: tuple[int, int], class_ids: Collection[str] = (), min_score: float = 0.0
+) -> tuple[Detections, int]:
+    """The people among the detections in an image of (width, height), and how many boxes were of no use.
+
+    A detection's score is the highest of its hypotheses that are in ``class_ids`` (empty: of all; without any
+    hypothesis: 1); those below ``min_score`` and those of other classes only are left out. A rotated box becomes the
+    upright one around it. Of no use: what is not finite, empty, outside the image, or ten times as large as it.
+    """
+    scored = [(detection, _person_score(detection, class_ids)) for detection in msg.detections]
+    people = [(detection.bbox, score) for detection, score in scored if score is not None and not score < min_score]
+    rows = [(b.center.position.x, b.center.position.y, b.center.theta, b.size_x, b.size_y) for b, _ in people]
+    x, y, theta, width, height = np.array(rows, np.float64).reshape(-1, 5).T
+    scores = np.array([score for _, score in people], np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cosine, sine = np.abs(np.cos(theta)), np.abs(np.sin(theta))
+        sides = np.stack([cosine * width + sine * height, sine * width + cosine * height], -1)
+        low = np.stack([x, y], -1) - sides / 2
+        inside = ((low < np.array(size) - 0.5) & (low + sides > -0.5)).all(-1)
+        good = inside & (width > 0) & (height > 0) & (sides < _LARGEST_BOX * max(size)).all(-1) & np.isfinite(scores)
+    boxes = np.concatenate([low, sides], -1)
+    return Detections.from_boxes(boxes[good], np.clip(scores[good], 0.0, 1.0)), int(np.count_nonzero(~good))
+
+
+def _person_score(detection: Detection2D, class_ids: Collection[str]) -> float | None:
+    """None where no hypothesis is of the classes."""
+    hypotheses = [result.hypothesis for result in detection.results]
+    if not hypotheses:
+        return None if class_ids else 1.0
+    return max((one.score for one in hypotheses if not class_ids or one.class_id in class_ids), default=None)
+
+
 def camera_to_msg(camera: Camera, header: Header) -> CameraInfo:
     """The camera as CameraInfo, full resolution, unbinned, with R the identity and P = [K | 0]."""
     width, height = camera.size
@@ -162,105 +225,6 @@ def camera_to_msg(camera: Camera, header: Header) -> CameraInfo:
     )
 
 
-def poses_to_markers(
-    poses: Sequence[TrackedPose],
-    skeleton: Skeleton,
-    header: Header,
-    gone_ids: Iterable[int] = (),
-    *,
-    lifetime_s: float = 0.0,
-    scale: float = 1.0,
-    up: Sequence[float] = (0.0, -1.0, 0.0),
-) -> MarkerArray:
-    """Per person the markers ns "joints" (spheres, in the skeleton's order), "bones" (lines) and "ids" (text above the
-    head), all with the track id as marker id; ``gone_ids`` are deleted.
-
-    ``lifetime_s`` 0 is for ever; ``scale`` multiplies the sizes; ``up`` is the world's up in the header's frame.
-    """
-    up_vector = np.asarray(up, np.float64) / np.linalg.norm(up)
-    lifetime = _duration(lifetime_s)
-    edges = np.array(skeleton.edges, np.intp).reshape(-1)
-    markers = []
-    for pose in poses:
-        joint_colors, bone_colors, text_color = _colors(pose.track_id, skeleton)
-        points = [Point(x=x, y=y, z=z) for x, y, z in pose.joints3d.tolist()]
-        top = pose.joints3d[np.argmax(pose.joints3d @ up_vector)] + 0.25 * scale * up_vector
-        joints = _marker("joints", pose.track_id, header, Marker.SPHERE_LIST, lifetime)
-        joints.points, joints.colors = points, joint_colors
-        joints.scale.x = joints.scale.y = joints.scale.z = 0.05 * scale
-        bones = _marker("bones", pose.track_id, header, Marker.LINE_LIST, lifetime)
-        bones.points, bones.colors = [points[end] for end in edges], bone_colors
-        bones.scale.x = 0.02 * scale
-        text = _marker("ids", pose.track_id, header, Marker.TEXT_VIEW_FACING, lifetime)
-        text.text, text.color = str(pose.track_id), text_color
-        text.pose.position.x, text.pose.position.y, text.pose.position.z = top.tolist()
-        text.scale.z = 0.2 * scale
-        markers += [joints, bones, text]
-    markers += [
-        Marker(header=header, ns=namespace, id=track_id, action=Marker.DELETE)
-        for track_id in gone_ids
-        for namespace in NAMESPACES
-    ]
-    return MarkerArray(markers=markers)
-
-
-def deletion_of_all(header: Header) -> MarkerArray:
-    """What takes every marker of this topic out of the view."""
-    return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
-
-
-def poses_to_transforms(
-    poses: Iterable[TrackedPose], skeleton: Skeleton, header: Header, prefix: str = ""
-) -> list[TransformStamped]:
-    """A frame ``<prefix>person_<id>/<joint_name>`` per person and joint under the header's frame, not rotated."""
-    transforms = []
-    for pose in poses:
-        parent = f"{prefix}person_{pose.track_id}/"
-        for name, (x, y, z) in zip(skeleton.joint_names, pose.joints3d.tolist(), strict=True):
-            transform = TransformStamped(header=header, child_frame_id=parent + name)
-            translation = transform.transform.translation
-            translation.x, translation.y, translation.z = x, y, z
-            transforms.append(transform)
-    return transforms
-
-
 def stamp_s(header: Header) -> float:
     """The header's stamp in seconds."""
     return header.stamp.sec + 1e-9 * header.stamp.nanosec
-
-
-def _marker(namespace: str, track_id: int, header: Header, kind: int, lifetime: Duration) -> Marker:
-    marker = Marker(header=header, ns=namespace, id=track_id, type=kind, action=Marker.ADD, lifetime=lifetime)
-    marker.pose.orientation.w = 1.0
-    return marker
-
-
-def _duration(seconds: float) -> Duration:
-    whole = int(seconds)
-    return Duration(sec=whole, nanosec=round((seconds - whole) * 1e9))
-
-
-@lru_cache(maxsize=64)
-def _colors(track_id: int, skeleton: Skeleton) -> tuple[list[ColorRGBA], list[ColorRGBA], ColorRGBA]:
-    """Colours of joints [J], of the bones' ends [2 E] and of the text: a person is a hue, left pale, right dark."""
-    hue = (track_id * _GOLDEN_RATIO) % 1.0
-    by_side = {
-        "left": _color(hue, 0.45, 1.0),
-        "right": _color(hue, 1.0, 0.6),
-        "": _color(hue, 0.8, 0.85),
-    }
-    sides = [_side(name) for name in skeleton.joint_names]
-    bone_sides = [next(filter(None, (sides[a], sides[b])), "") for a, b in skeleton.edges]
-    joint_colors = [by_side[side] for side in sides]
-    bone_colors = [by_side[side] for side in bone_sides for _ in range(2)]
-    return joint_colors, bone_colors, by_side[""]
-
-
-def _color(hue: float, saturation: float, value: float) -> ColorRGBA:
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
-
-
-def _side(joint_name: str) -> str:
-    side = joint_name.partition("_")[0]
-    return side if side in ("left", "right") else ""

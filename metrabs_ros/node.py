@@ -1,10 +1,9 @@
-"""PoseNode: images and camera_info in, markers and TF frames out, as a managed (lifecycle) node."""
+"""PoseNode: images of one or several cameras in, people out, as a managed (lifecycle) node."""
 
 from __future__ import annotations
 
 import functools
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -13,28 +12,22 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
-from metrabs_ros.camera import Camera
+from metrabs_ros.camera_pipelines import CameraPipelines
+from metrabs_ros.camera_stream import CameraStream
+from metrabs_ros.diagnostics import NodeDiagnostics, NodeStatus
 from metrabs_ros.errors import InputError
-from metrabs_ros.frame_slot import StampPairing
+from metrabs_ros.frame_transforms import FrameTransforms
 from metrabs_ros.frame_worker import FrameWorker
-from metrabs_ros.messages import camera_from_msg
-from metrabs_ros.params import NodeParams, ParameterSet
-from metrabs_ros.pipeline import PosePipeline
-from metrabs_ros.pose import TrackedPose
-from metrabs_ros.publishers import PosePublishers
+from metrabs_ros.parameter_set import ParameterSet
+from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.reports import Reports
 from metrabs_ros.spinning import spin
 
 RCLError = rclpy_implementation.RCLError
 Transition = Callable[["PoseNode", LifecycleState], TransitionCallbackReturn]
-
-# Images that find no camera_info for this long are worth a warning; before, discovery may still be under way.
-_PATIENCE_S = 2.0
+OpenPipelines = Callable[..., CameraPipelines]
 
 
 def _logged(transition: Transition) -> Transition:
@@ -56,23 +49,34 @@ def _logged(transition: Transition) -> Transition:
 
 
 class PoseNode(LifecycleNode):
-    """Subscribes `image` and `camera_info`, publishes `~/markers` and `/tf`; see NodeParams for the parameters.
+    """Subscribes `image` and what belongs to it, publishes people; see NodeParams for the parameters.
 
-    configure loads and warms the engine, activate subscribes, deactivate unsubscribes and deletes the markers, cleanup
-    closes the engine. ``open_pipeline(engine, backend, up=...)`` makes the pipeline.
+    configure loads and warms the engine, activate subscribes, deactivate unsubscribes and takes everybody out of the
+    view, cleanup closes the engine. ``open_pipelines(engine, backend, cameras=, convention=, num_aug=)`` opens it.
     """
 
-    def __init__(self, open_pipeline: Callable[..., PosePipeline] = PosePipeline.from_engine, **kwargs: Any) -> None:
+    def __init__(self, open_pipelines: OpenPipelines = CameraPipelines.from_engine, **kwargs: Any) -> None:
         super().__init__("pose_node", **kwargs)
-        self._open_pipeline = open_pipeline
+        self._open_pipelines = open_pipelines
         self._reports = Reports(self.get_logger())
         self._worker: FrameWorker | None = None
-        self._outputs = PosePublishers(self)
-        self._inputs: list[Subscription] = []
-        self._pairing = StampPairing()
-        self._latest_info: CameraInfo | None = None
-        self._paired_at = time.monotonic()
-        self._settings = ParameterSet(self, NodeParams, is_configured=lambda: self._worker is not None)
+        self._cameras: list[CameraStream] = []
+        self._transforms = FrameTransforms(self, self._reports)
+        self._settings: ParameterSet[NodeParams] = ParameterSet(
+            self,
+            NodeParams,
+            is_configured=self._is_configured,
+            prefixes_of_others=lambda params: [f"{name}." for name in params.camera_names],
+        )
+        at_start = self._settings.best_record()
+        self._camera_settings = {
+            name: ParameterSet(
+                self, CameraParams, self._is_configured, prefix=f"{name}.", defaults=at_start.of_camera()
+            )
+            for name in at_start.camera_names
+        }
+        self._diagnostics = NodeDiagnostics(self, self._status)
+        self._reset_service = _reset_service(self)
         self._refuse_impossible_transitions()
 
     def autostart(self) -> None:
@@ -82,33 +86,30 @@ class PoseNode(LifecycleNode):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    def forget_everybody(self) -> str:
+        """All tracks end at once; a sentence on whom that was. Raises InputError where the node is not active."""
+        if self._worker is None or self._lifecycle() != "active":
+            raise InputError(f"The node is {self._lifecycle()} and follows nobody: activate it first.")
+        self._worker.open_session()
+        people = {camera.name: camera.delete_all() for camera in self._cameras}
+        each = f" ({', '.join(f'{name}: {count}' for name, count in people.items())})" if len(people) > 1 else ""
+        return f"Forgot {sum(people.values())} people{each}: whoever is seen next has a new id."
+
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        params = self._settings.record()
-        pipeline = self._open_pipeline(params.engine, params.backend, up=params.up)
-        pipeline.warm_up()
-        self._worker = FrameWorker(pipeline, self._camera_of, self._publish, self._reports)
-        self.get_logger().info(
-            f"Engine {pipeline.spec.name} ({pipeline.spec.licence}) runs on {pipeline.engine.backend_name}, "
-            f"{pipeline.engine.device}."
-        )
+        try:
+            self._open()
+        except InputError:
+            self._release()
+            raise
         return TransitionCallbackReturn.SUCCESS
 
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._worker is not None
-        params = self._settings.record()
-        self._pairing = StampPairing()
-        self._latest_info = None
-        self._paired_at = time.monotonic()
         self._worker.open_session()
-        self._inputs = [self.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)]
-        if not params.fov_deg:
-            self._inputs.append(
-                self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data)
-            )
-        camera = f"a field of view of {params.fov_deg:g} degrees" if params.fov_deg else self._inputs[1].topic_name
-        self.get_logger().info(f"Waiting for images on {self._inputs[0].topic_name} with {camera}.")
+        for index, camera in enumerate(self._cameras):
+            camera.subscribe(functools.partial(self._worker.submit, index), self._worker.dropped(index))
         return TransitionCallbackReturn.SUCCESS
 
     @_logged
@@ -135,67 +136,76 @@ class PoseNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         self._release()
+        self._diagnostics.destroy()
         super().destroy_node()
 
-    def _on_image(self, image: Image) -> None:
+    def _open(self) -> None:
         params = self._settings.record()
-        if params.fov_deg:
-            self._submit((image, None))
-        elif params.camera_info_match == "latest":
-            self._submit((image, self._latest_info) if self._latest_info else None)
-        else:
-            self._submit(self._pairing.with_image(image))
-        if time.monotonic() - self._paired_at > _PATIENCE_S:
-            self._warn_of_lonely_images()
-
-    def _on_camera_info(self, info: CameraInfo) -> None:
-        self._latest_info = info
-        if self._settings.record().camera_info_match == "stamp":
-            self._submit(self._pairing.with_info(info))
-
-    def _submit(self, frame: tuple[Image, CameraInfo | None] | None) -> None:
-        if frame is not None and self._worker is not None:
-            self._paired_at = time.monotonic()
-            self._worker.submit(*frame)
-
-    def _warn_of_lonely_images(self) -> None:
-        image, info = (subscription.topic_name for subscription in self._inputs)
-        if self._latest_info is None:
-            trouble = "but no camera_info at all: remap camera_info to the camera's topic, or set fov_deg"
-        else:
-            trouble = (
-                "but no camera_info with their stamps: set camera_info_match to latest if the camera does not change"
+        camera_params: dict[str, Callable[[], CameraParams]] = {
+            name: settings.record for name, settings in self._camera_settings.items()
+        } or {"": self._settings.record}
+        for name, of_camera in camera_params.items():
+            self._cameras.append(
+                CameraStream(self, name, self._settings.record, of_camera, self._transforms, self._reports)
             )
-        self._reports.warning(trouble, f"Images arrive on {image}, {trouble} (camera_info is read from {info}).")
+        pipelines = self._open_pipelines(
+            params.engine,
+            params.backend,
+            cameras=len(self._cameras),
+            convention=params.convention,
+            num_aug=params.num_aug,
+        )
+        pipelines.warm_up()
+        self._worker = FrameWorker(
+            pipelines, self._cameras, self._reports, wait_s=lambda: self._settings.record().batch_wait_s
+        )
+        pipeline = pipelines.pipelines[0]
+        self.get_logger().info(
+            f"Engine {pipeline.spec.name} ({pipeline.spec.licence}) runs on {pipeline.engine.backend_name}, "
+            f"{pipeline.engine.device}."
+        )
 
-    def _camera_of(self, info: CameraInfo | None, size: tuple[int, int]) -> Camera:
-        params = self._settings.record()
-        return Camera.from_fov(params.fov_deg, size) if info is None else camera_from_msg(info, params.rectified)
+    def _is_configured(self) -> bool:
+        return self._worker is not None
 
-    def _publish(self, header: Header, poses: list[TrackedPose]) -> None:
-        assert self._worker is not None
-        try:
-            self._outputs.publish(header, poses, self._worker.pipeline.skeleton, self._settings.record())
-        except RCLError:
-            # A frame that is done after SIGINT has nowhere to go.
-            if self.context.ok():
-                raise
+    def _lifecycle(self) -> str:
+        label: str = self._state_machine.current_state[1]
+        return label
+
+    def _status(self) -> NodeStatus:
+        if self._worker is None:
+            return NodeStatus(lifecycle=self._lifecycle())
+        pipeline = self._worker.pipelines.pipelines[0]
+        return NodeStatus(
+            self._lifecycle(),
+            pipeline.spec.name,
+            pipeline.engine.backend_name,
+            pipeline.engine.device,
+            self._worker.failure,
+            tuple(camera.status(self._worker.dropped(index)) for index, camera in enumerate(self._cameras)),
+        )
 
     def _fall_silent(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
-        if self._worker is not None:
-            self._worker.close_session()
-            self._outputs.delete_all()
-            self.get_logger().info(
-                f"{self._worker.processed} frames done, {self._worker.dropped} passed over for newer ones."
-            )
+        for camera in self._cameras:
+            camera.unsubscribe()
+        if self._worker is None:
+            return
+        self._worker.close_session()
+        self._transforms.close()
+        for index, camera in enumerate(self._cameras):
+            status = camera.status(self._worker.dropped(index))
+            camera.delete_all()
+            of = f" of {camera.name}" if camera.name else ""
+            self.get_logger().info(f"{status.done} frames{of} done, {status.dropped} passed over for newer ones.")
 
     def _release(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.stop()
+        self._transforms.close()
+        for camera in self._cameras:
+            camera.destroy()
+        self._cameras = []
 
     def _refuse_impossible_transitions(self) -> None:
         # rclpy lets the RCLError of an impossible transition out of spin(), and the caller waits for ever.
@@ -212,6 +222,20 @@ class PoseNode(LifecycleNode):
                 return response
 
         service.callback = answered
+
+
+def _reset_service(node: PoseNode) -> Any:
+    """~/reset (std_srvs/Trigger)."""
+
+    def reset(request: Any, response: Any) -> Any:
+        try:
+            response.message, response.success = node.forget_everybody(), True
+        except InputError as error:
+            response.message, response.success = str(error), False
+        node.get_logger().info(response.message)
+        return response
+
+    return node.create_service(Trigger, "~/reset", reset)
 
 
 def run(node: PoseNode) -> None:
@@ -234,11 +258,11 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].split(", at ")[0] if str(error) else type(error).__name__
 
 
-def main(args: list[str] | None = None, open_pipeline: Callable[..., PosePipeline] = PosePipeline.from_engine) -> int:
+def main(args: list[str] | None = None, open_pipelines: OpenPipelines = CameraPipelines.from_engine) -> int:
     """The executable pose_node. Ends with 0 on SIGINT and SIGTERM."""
     rclpy.init(args=args)
     try:
-        run(PoseNode(open_pipeline))
+        run(PoseNode(open_pipelines))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

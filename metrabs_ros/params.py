@@ -1,65 +1,115 @@
-"""Node parameters: each declared once, as a field of a frozen record with its description, range and rule of change."""
+"""The parameters of pose_node."""
 
 from __future__ import annotations
 
-import array
-import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+import re
+from dataclasses import dataclass, field
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-
+from metrabs_ros.body_urdf import checked_id
+from metrabs_ros.conventions import CONVENTIONS, ENGINE
 from metrabs_ros.errors import InputError
-from metrabs_ros.strict import parsed
-
-Record = TypeVar("Record")
-
-ANY_TIME, WHILE_UNCONFIGURED, AT_START = "any time", "while unconfigured", "at start"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What ROS and the user are told about a parameter; ``between`` includes both ends."""
-
-    description: str
-    change: str
-    between: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-
-
-def setting(
-    default: Any,
-    description: str,
-    change: str = WHILE_UNCONFIGURED,
-    *,
-    between: tuple[float, float] | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field of a record of parameters."""
-    return dataclasses.field(default=default, metadata={"setting": Setting(description, change, between, choices)})
+from metrabs_ros.parameter_set import (
+    ANY_TIME,
+    AT_START,
+    Setting,
+    check_ranges,
+    setting,
+    settings_of,
+)
+from metrabs_ros.plausibility import PlausibilityParams
+from metrabs_ros.smoothing import METHODS, SmoothingParams
+from metrabs_ros.tracking import TrackingParams
 
 
 @dataclass(frozen=True)
-class NodeParams:
-    """The parameters of pose_node. Raises InputError for values outside their range."""
+class CameraParams:
+    """What differs between the cameras of one node. Raises InputError for values outside their range."""
 
-    engine: str = setting("blazepose_full", "Name of an engine in engines/, or the path of an engine's .yaml.")
-    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, ...")
-    up: tuple[float, float, float] = setting((0.0, -1.0, 0.0), "The world's up in the camera's optical frame.")
+    image_transport: str = setting(
+        "raw", "What is subscribed to: image, or image/compressed (JPEG or PNG).", choices=("raw", "compressed")
+    )
     fov_deg: float = setting(
         0.0,
         "Field of view of the image's longer side in degrees, instead of camera_info; 0 waits for camera_info.",
         between=(0.0, 179.0),
     )
-    rectified: bool = setting(False, "The image is rectified: the camera is camera_info's P, without lens distortion.")
+    camera_info_url: str = setting(
+        "",
+        "A calibration of camera_calibration instead of camera_info: file:///DIR/FILE.yaml or "
+        "package://PACKAGE/FILE.yaml.",
+    )
     camera_info_match: str = setting(
         "stamp",
         "Which camera_info belongs to an image: the one of the same stamp, or the latest.",
         choices=("stamp", "latest"),
+    )
+    rectified: bool = setting(False, "The image is rectified: the camera is camera_info's P, without lens distortion.")
+    up: tuple[float, float, float] = setting(
+        (0.0, -1.0, 0.0), "The world's up in the camera's optical frame; see gravity_frame.", ANY_TIME
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not all(map(math.isfinite, self.up)) or not any(self.up):
+            raise InputError(f"The parameter up must be a direction like [0.0, -1.0, 0.0], got {list(self.up)}.")
+        if self.fov_deg and self.camera_info_url:
+            raise InputError(
+                f"The parameters fov_deg ({self.fov_deg:g}) and camera_info_url ({self.camera_info_url}) both say what "
+                "the camera is: give one of them."
+            )
+
+
+@dataclass(frozen=True)
+class NodeParams(CameraParams):
+    """The parameters of pose_node. Raises InputError for values outside their range."""
+
+    cameras: tuple[str, ...] = setting(
+        ("",), "Names of several cameras, each with topics below its name; none: one camera.", AT_START
+    )
+    batch_wait_s: float = setting(
+        0.01, "Seconds that a camera's frame waits for those of the others.", ANY_TIME, between=(0.0, 1.0)
+    )
+    engine: str = setting("blazepose_full", "Name of an engine in engines/, or the path of an engine's .yaml.")
+    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, ...")
+    convention: str = setting(
+        ENGINE, "Joints that are published: the engine's own, or those of a skeleton convention.", choices=CONVENTIONS
+    )
+    num_aug: int = setting(
+        1, "Views of each person that are averaged (test-time augmentation).", ANY_TIME, between=(1, 32)
+    )
+    min_score: float = setting(
+        0.0, "Poses of a lower score are left out, beside those that the engine rejects.", ANY_TIME, between=(0.0, 1.0)
+    )
+    detector: str = setting(
+        "engine", "Who finds people: the engine's own detector, or detections on a topic.", choices=("engine", "topic")
+    )
+    detections_wait_s: float = setting(
+        0.5,
+        "Seconds by which an image may be older than the newest one and still wait for its detections or camera_info.",
+        ANY_TIME,
+        between=(0.0, 10.0),
+    )
+    detection_classes: tuple[str, ...] = setting(
+        ("",), "Class ids that mean a person on the topic detections; none: all.", ANY_TIME
+    )
+    min_detection_score: float = setting(0.0, "Detections of a lower score are left out.", ANY_TIME, between=(0.0, 1.0))
+    target_frame: str = setting(
+        "", "TF frame in which people are published; empty: the camera's optical frame.", ANY_TIME
+    )
+    gravity_frame: str = setting("", "TF frame whose z points up in the world; empty: up holds.", ANY_TIME)
+    tf_wait_s: float = setting(
+        0.05, "Seconds that a frame waits for the transforms of its stamp.", ANY_TIME, between=(0.0, 1.0)
+    )
+    tracking: TrackingParams = field(default_factory=TrackingParams, metadata=settings_of(TrackingParams))
+    smoothing: SmoothingParams = field(
+        default_factory=lambda: SmoothingParams("kalman"),
+        metadata=settings_of(
+            SmoothingParams, method=Setting("Filter over time for each joint of a person.", ANY_TIME, choices=METHODS)
+        ),
+    )
+    plausibility: PlausibilityParams = field(
+        default_factory=PlausibilityParams, metadata=settings_of(PlausibilityParams)
     )
     publish_tf: bool = setting(True, "Whether to publish a TF frame per person and joint.", ANY_TIME)
     publish_markers: bool = setting(True, "Whether to publish ~/markers.", ANY_TIME)
@@ -69,109 +119,43 @@ class NodeParams:
     )
     marker_scale: float = setting(1.0, "Factor on the size of joints, bones and text.", ANY_TIME, between=(0.01, 100.0))
     autostart: bool = setting(True, "Whether the node configures and activates itself.", AT_START)
+    publish_hri: bool = setting(True, "Whether to publish REP-155's /humans/bodies.")
+    publish_hri_links: bool = setting(
+        True,
+        "Whether to publish TF frames of the links of REP-155's model; false where a robot_state_publisher does.",
+        ANY_TIME,
+    )
+    hri_reference_joints: bool = setting(
+        False, "Whether bodies have only REP-155's joints, which fit twisted and bent trunks less well.", ANY_TIME
+    )
+    hri_id_prefix: str = setting("p", "What stands before the track id in a body's id: letters, digits, underscores.")
+    publish_people: bool = setting(True, "Whether to publish ~/people.", ANY_TIME)
+    publish_joints: bool = setting(True, "Whether to publish ~/joints.", ANY_TIME)
+    publish_image_annotated: bool = setting(True, "Whether to publish ~/image_annotated.", ANY_TIME)
+    annotated_jpeg_quality: int = setting(80, "Quality of ~/image_annotated/compressed.", ANY_TIME, between=(1, 100))
 
     def __post_init__(self) -> None:
-        check_ranges(self)
-        if not all(map(math.isfinite, self.up)) or not any(self.up):
-            raise InputError(f"The parameter up must be a direction like [0.0, -1.0, 0.0], got {list(self.up)}.")
-
-
-def check_ranges(record: Any) -> None:
-    """Raises InputError for the first field of a record that lies outside its range or choices."""
-    for name, declared in _settings(record).items():
-        value = getattr(record, name)
-        if declared.between and not declared.between[0] <= value <= declared.between[1]:
-            low, high = declared.between
-            raise InputError(f"The parameter {name} must lie between {low:g} and {high:g}, got {value:g}.")
-        if declared.choices and value not in declared.choices:
-            raise InputError(f"The parameter {name} must be one of {', '.join(declared.choices)}, got {value!r}.")
-
-
-class ParameterSet(Generic[Record]):
-    """A node's declared parameters, and the record of their values.
-
-    What was given at start and does not fit (unknown name, wrong type, out of range) is kept as a problem until it is
-    set to something that fits, so that the node lives and can say so. A later value that does not fit is rejected.
-    """
-
-    def __init__(self, node: Node, record_type: type[Record], is_configured: Callable[[], bool] = lambda: True) -> None:
-        """Declares the fields of ``record_type``; ``is_configured`` says whether the settings of WHILE_UNCONFIGURED are
-        in use."""
-        self._record_type = record_type
-        self._settings = _settings(record_type)
-        self._is_configured = is_configured
-        self._where = f"The parameter list of {node.get_name()}"
-        self._problems: dict[str, str] = {}
-        given = {name: _plain(parameter.value) for name, parameter in _overrides(node).items()}
-        own = {name: value for name, value in given.items() if not _is_of_ros(node, name)}
-        for name, value in own.items():
-            try:
-                parsed(record_type, {name: value}, self._where)
-            except InputError as error:
-                self._problems[name] = str(error)
-        good = {name: value for name, value in own.items() if name not in self._problems}
-        self._record = parsed(record_type, good, self._where)
-        for name, declared in self._settings.items():
-            value = getattr(self._record, name)
-            value = list(value) if isinstance(value, tuple) else value
-            node.declare_parameter(name, value, _descriptor(declared, value), ignore_override=True)
-        node.add_on_set_parameters_callback(self._on_set)
-
-    def record(self) -> Record:
-        """The values now. Raises InputError with the problems of the start that still stand."""
-        if self._problems:
-            raise InputError(" ".join(self._problems.values()))
-        return self._record
-
-    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
-        changes = {p.name: _plain(p.value) for p in parameters if p.name in self._settings}
-        for name in changes:
-            if self._settings[name].change == WHILE_UNCONFIGURED and self._is_configured():
-                return SetParametersResult(
-                    successful=False,
-                    reason=f"The parameter {name} can only change while the node is unconfigured: deactivate and clean "
-                    "it up first, or restart it.",
+        super().__post_init__()
+        checked_id(f"{self.hri_id_prefix}1")
+        for name in self.camera_names:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise InputError(
+                    f"A camera's name must be letters, digits and underscores after a letter, got {name!r} in the "
+                    "parameter cameras: it becomes part of topics and parameters."
                 )
-        values = {name: getattr(self._record, name) for name in self._settings}
-        try:
-            record = parsed(self._record_type, values | changes, self._where)
-        except InputError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        self._record = record
-        for name in changes:
-            self._problems.pop(name, None)
-        return SetParametersResult(successful=True)
+        if len(set(self.camera_names)) < len(self.camera_names):
+            raise InputError(f"The parameter cameras must name each camera once, got {list(self.cameras)}.")
 
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Those given; an empty name, as parameter files cannot hold an empty list, is none."""
+        return tuple(filter(None, self.cameras))
 
-def _settings(record: Any) -> dict[str, Setting]:
-    return {field.name: field.metadata["setting"] for field in dataclasses.fields(record)}
+    @property
+    def person_classes(self) -> tuple[str, ...]:
+        """Those given; an empty name is none."""
+        return tuple(filter(None, self.detection_classes))
 
-
-def _overrides(node: Node) -> dict[str, Parameter]:
-    # rclpy has no public way to see what was given for names that are not declared.
-    return getattr(node, "_parameter_overrides", {})
-
-
-def _is_of_ros(node: Node, name: str) -> bool:
-    return node.has_parameter(name) or name.startswith("qos_overrides.")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (array.array, tuple)) else value
-
-
-def _descriptor(declared: Setting, value: Any) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(
-        description=declared.description,
-        additional_constraints=f"one of {', '.join(declared.choices)}" if declared.choices else "",
-        read_only=declared.change == AT_START,
-        # 55 for 55.0 must do; the type is checked when the record is made.
-        dynamic_typing=True,
-    )
-    if declared.between and isinstance(value, float):
-        low, high = declared.between
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
-    elif declared.between:
-        low, high = declared.between
-        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-    return descriptor
+    def of_camera(self) -> dict[str, object]:
+        """The values of the parameters that each camera has."""
+        return {name: getattr(self, name) for name in CameraParams.__dataclass_fields__}

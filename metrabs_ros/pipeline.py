@@ -10,14 +10,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros import crop, plausibility
+from metrabs_ros import plausibility
 from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.camera import Camera
 from metrabs_ros.conventions import ENGINE, conversion
 from metrabs_ros.detector import Detector, box_iou, open_detector
 from metrabs_ros.engine import Engine, Network, open_engine
 from metrabs_ros.errors import InputError
-from metrabs_ros.estimator import Estimates, PoseEstimator
+from metrabs_ros.estimator import PoseEstimator
+from metrabs_ros.finder import PeopleFinder
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.pose import Detections, Pose3D, TrackedPose
 from metrabs_ros.regions import Regions
@@ -38,10 +39,7 @@ LEVEL_UP = (0.0, -1.0, 0.0)
 _CARRY_S = 0.3
 # A detection that overlaps a carried person by this much is that person.
 _SAME_BOX_IOU = 0.3
-# Where the body leans more than this from what was taken as up, another look with the body upright pays.
-_LEAN_COSINE = np.cos(np.radians(7))
-_MORE_LOOKS = 3
-_ONE_VIEW = AugmentedViews.of(1)
+_NOBODY = np.zeros(0, bool)
 
 
 class PosePipeline:
@@ -51,9 +49,9 @@ class PosePipeline:
     video (None: everything on every frame); people already known are carried from frame to frame meanwhile, and while
     nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are averaged, 1..32, which
     may change at any time. Poses come out in the joints of ``convention`` (conventions.py): those of ``skeleton``.
-    Poses of a score below ``min_score`` are left out; it may change at any time, as may ``up`` (unit length).
-    ``seconds_back`` is by how much the stamp of the frame processed last lay before the one before it, s: where it is
-    not 0, everybody was forgotten before that frame.
+    Poses of a score below ``min_score`` are left out, and those that ``plausible`` rejects; both may change at any
+    time, as may ``up`` (unit length). ``seconds_back`` is by how much the stamp of the frame processed last lay before
+    the one before it, s: where it is not 0, everybody was forgotten before that frame.
     """
 
     def __init__(
@@ -70,6 +68,7 @@ class PosePipeline:
         self.engine = engine
         self.seconds_back = 0.0
         self.min_score = 0.0
+        self.plausible = plausibility.DEFAULT
         self.estimator = PoseEstimator(engine)
         self.num_aug = num_aug
         self.up = _unit_up(up)
@@ -78,6 +77,7 @@ class PosePipeline:
         self._smoother = smoother or Smoother()
         self._views_per_frame = views_per_frame
         self._regions = Regions(engine.spec.skeleton)
+        self._finder = PeopleFinder(self.estimator, detector, self._regions)
         self._convention = convention
         self._conversion = conversion(engine.spec.skeleton, convention)
         self._body_upright = engine.spec.crop.upright == "body"
@@ -175,17 +175,18 @@ class PosePipeline:
             poses = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
         carried = self._carried(stamp_s)
-        fresh = self._detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
+        fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         known = box_iou(fresh.boxes, carried.boxes).max(1, initial=0) > _SAME_BOX_IOU
-        people = carried.joined(self._confirmed(image_rgb, camera, fresh.taken(~known)))
-        poses = self._poses(image_rgb, camera, people, own_boxes=True, carried=len(carried))
+        people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~known), self.up))
+        backed = box_iou(carried.boxes, fresh.boxes).max(1, initial=0) > _SAME_BOX_IOU
+        poses = self._poses(image_rgb, camera, people, own_boxes=True, backed=backed)
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
         check_image(image_rgb, camera)
         if boxes is None:
-            found = self._confirmed(image_rgb, camera, self._detected(image_rgb, None))
+            found = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
             return self._converted(self._poses(image_rgb, camera, found, own_boxes=True), camera)
         given = Detections.from_boxes(np.asarray(boxes))
         return self._converted(self._poses(image_rgb, camera, given, own_boxes=False), camera)
@@ -219,25 +220,6 @@ class PosePipeline:
         if self._detector is not None:
             self._detector.close()
 
-    def _detected(self, image_rgb: Image, max_views: int | None) -> Detections:
-        if self._detector is None:
-            raise InputError(
-                f"The engine {self.spec.name} names no detector: give boxes, or name one in {self.spec.path}."
-            )
-        return self._detector.detect(image_rgb, max_views)
-
-    def _confirmed(self, image_rgb: Image, camera: Camera, found: Detections) -> Detections:
-        """Those whom a second look, mirrored and at another scale, also takes for people."""
-        look = self.spec.second_look
-        if look is None or not len(found):
-            return found
-        box_scale = self.spec.crop.box_scale * look.zoom
-        virtual, _ = crop.virtual_cameras(
-            camera, found.boxes, self.spec.input.size, self._up_of(camera, found), box_scale
-        )
-        mirrored = crop.warp(image_rgb, camera, virtual)[:, :, ::-1]
-        return found.taken(self.engine.infer(mirrored).person_score >= look.min_score)
-
     def _view_budget(self, somebody_known: bool) -> int | None:
         if self._views_per_frame is None or not self.engine.scores_people:
             return None
@@ -270,61 +252,39 @@ class PosePipeline:
         ]
 
     def _poses(
-        self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: int = 0
+        self,
+        image_rgb: Image,
+        camera: Camera,
+        detections: Detections,
+        own_boxes: bool,
+        backed: NDArray[np.bool_] = _NOBODY,
     ) -> list[Pose3D]:
-        """The plausible poses, each person once; the first ``carried`` detections are people of the frames before."""
-        seen = self._seen_upright(image_rgb, camera, detections)
+        """The plausible poses, each person once; the first detections are people of the frames before, one for each of
+        ``backed``: whether the detector sees them in this frame, too."""
+        seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views)
         joints3d, person_scores = seen.joints3d, seen.scores
         joints2d, _ = camera.project(joints3d)
         scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
         boxes = self._regions.boxes(joints2d, camera)
-        is_known = np.arange(len(detections)) < carried
+        is_known = np.arange(len(detections)) < len(backed)
+        # Whom only their own last pose vouches for must be seen clearly: a wrong pose asks for a wrong crop, and so on.
+        alone = np.pad(~backed, (0, len(detections) - len(backed)))
         # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
         pose_boxes = self._regions.squares(joints2d) if own_boxes and self._body_upright else boxes
         good = np.flatnonzero(
             plausibility.in_front(joints3d)
             & (person_scores >= self.spec.min_person_score)
             & (scores >= self.min_score)
-            & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m)
-            & plausibility.views_agree(seen.posture_spread)
-            & (plausibility.covers_box(pose_boxes, detections.boxes) | (own_boxes & ~is_known))
+            & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
+            & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
+            & plausibility.views_agree(seen.posture_spread, self.plausible)
+            & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_known))
         )
-        good = good[plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good], is_known[good])]
+        good = good[
+            plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good], is_known[good], self.plausible)
+        ]
         boxes = boxes if own_boxes else detections.boxes
         return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in good]
-
-    def _seen_upright(self, image_rgb: Image, camera: Camera, detections: Detections) -> Estimates:
-        """The estimates of all; bodies whose axis nobody told are looked at until they stand upright on the crop.
-
-        For that one view does: all views are only taken once it is known what is up.
-        """
-        up, views = self._up_of(camera, detections), self._views
-        untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
-        if not untold.any():
-            return self.estimator(image_rgb, camera, detections.boxes, up, views)
-        seen = self.estimator(image_rgb, camera, detections.boxes, up, _ONE_VIEW)
-        for _ in range(_MORE_LOOKS):
-            axes = self._regions.torso_axes(camera.project(seen.joints3d)[0])
-            torso_up = self._up_of(camera, Detections(detections.boxes, detections.scores, axes))
-            again = untold & (np.einsum("nc,nc->n", torso_up, up) < _LEAN_COSINE)
-            if not again.any():
-                break
-            up = np.where(again[:, None], torso_up, up)
-            seen.put(again, self.estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW))
-        return seen if len(views) == 1 else self.estimator(image_rgb, camera, detections.boxes, up, views)
-
-    def _up_of(self, camera: Camera, detections: Detections) -> Floats:
-        """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""
-        up = np.broadcast_to(self.up, (len(detections), 3))
-        centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
-        if self._body_upright:
-            body = crop.up_along(camera, centers, detections.body_axes)
-            up = np.where(np.isfinite(body).all(-1, keepdims=True), body, up)
-        sight, _ = camera.unproject(centers)
-        up = up - np.einsum("nc,nc->n", up, sight)[:, None] * sight
-        length = np.linalg.norm(up, axis=-1, keepdims=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(length > 1e-6, up / length, self.up)
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:
         """The poses in the joints of the convention; what finds and follows people goes by the engine's own."""

@@ -26,7 +26,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import DEFAULT_RATE, Frame, FrameSource, WebcamFrames, open_frames
 from metrabs_ros.messages import camera_to_msg, image_to_msg
-from metrabs_ros.params import AT_START, ParameterSet, check_ranges, setting
+from metrabs_ros.parameter_set import AT_START, ParameterSet, check_ranges, setting
 from metrabs_ros.spinning import spin
 
 # Reliable, so that a recorder gets every frame; shallow, so that a slow reader never sees old ones.

@@ -17,6 +17,9 @@ SOURCED_ROS_PACKAGES = {
     "vision_msgs": "vision-msgs",
     "visualization_msgs": "visualization-msgs",
     "sensor_msgs": "sensor-msgs",
+    "std_srvs": "std-srvs",
+    "diagnostic_msgs": "diagnostic-msgs",
+    "hri_msgs": "hri-msgs",
 }
 
 

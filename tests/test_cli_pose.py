@@ -263,6 +263,20 @@ def test_unknown_engine_and_backend(refusal: Callable[..., str], astronaut: Path
     assert "did you mean 'blazepose_full'" in refusal(astronaut, "--fov", 55, "--engine", "blazepose_ful")
     assert "no backend named 'tensor'" in refusal(astronaut, "--fov", 55, "--backend", "tensor")
     assert "num_aug must be" in refusal(astronaut, "--fov", 55, "--num-aug", 0)
+    assert "must be one of engine, coco_17" in refusal(astronaut, "--fov", 55, "--convention", "coco")
+
+
+def test_joints_of_another_convention_with_the_uncertainty_of_several_views(
+    command: Command, astronaut: Path, tmp_path: Path
+) -> None:
+    code, _, error = command(astronaut, "--fov", 50, "--convention", "coco_17", "--num-aug", 4, "--output", "p.jsonl")
+    assert code == 0, error
+    (line,) = lines_of(tmp_path / "p.jsonl")
+    assert line["joint_names"][:2] == ["nose", "left_eye"]
+    assert len(line["joint_names"]) == 17
+    (person,) = line["persons"]
+    assert np.shape(person["joints3d"]) == (17, 3)
+    assert all(0 < value < 1 for value in person["uncertainty"])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +17,15 @@ from visualization_msgs.msg import Marker
 from metrabs_ros import messages
 from metrabs_ros.camera import Camera, CameraError
 from metrabs_ros.errors import InputError
+from metrabs_ros.frame_messages import FrameMessages
+from metrabs_ros.marker_messages import deletion_of_all, people_to_markers
 from metrabs_ros.messages import (
     camera_from_msg,
     camera_to_msg,
-    deletion_of_all,
     image_from_msg,
     image_to_msg,
-    poses_to_markers,
-    poses_to_transforms,
     stamp_s,
 )
-from metrabs_ros.pose import TrackedPose
 from metrabs_ros.skeleton import Skeleton
 
 pytestmark = pytest.mark.ros
@@ -235,9 +234,13 @@ def test_cameras_that_cannot_be_are_refused_in_a_sentence() -> None:
 # --- poses ------------------------------------------------------------------------------------------------------------
 
 
-def person(track_id: int, seed: int = 0) -> TrackedPose:
-    joints = np.random.default_rng(seed + track_id).normal([0, 0, 3], 0.5, (4, 3))
-    return TrackedPose(np.zeros(4), 0.9, joints, np.zeros((4, 2)), np.full(4, np.nan), track_id)
+def person(track_id: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed + track_id).normal([0, 0, 3], 0.5, (4, 3))
+
+
+def markers_of(track_id: int, joints: np.ndarray | None = None, **how: Any) -> list[Marker]:
+    joints = person(track_id) if joints is None else joints
+    return list(people_to_markers(joints[None], [track_id], SKELETON, HEADER, **how).markers)
 
 
 def xyz(point: Point) -> tuple[float, float, float]:
@@ -245,8 +248,8 @@ def xyz(point: Point) -> tuple[float, float, float]:
 
 
 def test_markers_hold_joints_bones_and_the_id_above_the_head() -> None:
-    pose = person(7)
-    made = poses_to_markers([pose], SKELETON, HEADER, lifetime_s=1.25, scale=2.0).markers
+    at = person(7)
+    made = markers_of(7, lifetime_s=1.25, scale=2.0)
     joints, bones, text = made
     assert [(m.ns, m.id, m.type, m.action) for m in made] == [
         ("joints", 7, Marker.SPHERE_LIST, Marker.ADD),
@@ -255,34 +258,46 @@ def test_markers_hold_joints_bones_and_the_id_above_the_head() -> None:
     ]
     assert all(m.header == HEADER and m.pose.orientation.w == 1.0 for m in made)
     assert all((m.lifetime.sec, m.lifetime.nanosec) == (1, 250_000_000) for m in made)
-    np.testing.assert_array_equal([xyz(p) for p in joints.points], pose.joints3d)
-    np.testing.assert_array_equal([xyz(p) for p in bones.points], pose.joints3d[[0, 1, 0, 2, 1, 3]])
+    np.testing.assert_array_equal([xyz(p) for p in joints.points], at)
+    np.testing.assert_array_equal([xyz(p) for p in bones.points], at[[0, 1, 0, 2, 1, 3]])
     assert len(joints.colors) == 4
     assert len(bones.colors) == 6
     assert text.text == "7"
     # y points down: the text stands higher than the highest joint.
-    highest = pose.joints3d[pose.joints3d[:, 1].argmin()]
+    highest = at[at[:, 1].argmin()]
     np.testing.assert_allclose(xyz(text.pose.position), highest - [0, 0.5, 0])
 
 
 def test_the_text_stands_above_the_head_of_a_rolled_camera() -> None:
-    pose = person(1)
-    text = poses_to_markers([pose], SKELETON, HEADER, up=(2.0, 0.0, 0.0)).markers[2]
-    np.testing.assert_allclose(xyz(text.pose.position), pose.joints3d[pose.joints3d[:, 0].argmax()] + [0.25, 0, 0])
+    at = person(1)
+    text = markers_of(1, up=(2.0, 0.0, 0.0))[2]
+    np.testing.assert_allclose(xyz(text.pose.position), at[at[:, 0].argmax()] + [0.25, 0, 0])
+
+
+def test_joints_that_are_not_known_are_not_shown_nor_their_bones() -> None:
+    at = person(1)
+    at[1] = np.nan
+    joints, bones, text = markers_of(1, at)
+    np.testing.assert_array_equal([xyz(p) for p in joints.points], at[[0, 2, 3]])
+    np.testing.assert_array_equal([xyz(p) for p in bones.points], at[[0, 2]])
+    assert (len(joints.colors), len(bones.colors)) == (3, 2)
+    assert joints.colors[1] == markers_of(1)[0].colors[2], "colours stay with their joints"
+    assert np.isfinite(xyz(text.pose.position)).all()
+    assert markers_of(1, np.full((4, 3), np.nan)) == []
 
 
 def test_who_is_gone_is_deleted_from_all_three_namespaces() -> None:
-    made = poses_to_markers([], SKELETON, HEADER, [3, 5]).markers
+    nobody = np.zeros((0, 4, 3))
+    made = people_to_markers(nobody, [], SKELETON, HEADER, [3, 5]).markers
     assert {(m.ns, m.id) for m in made} == {(ns, i) for ns in ("joints", "bones", "ids") for i in (3, 5)}
     assert {m.action for m in made} == {Marker.DELETE}
     assert [m.action for m in deletion_of_all(HEADER).markers] == [Marker.DELETEALL]
-    assert poses_to_markers([], SKELETON, HEADER).markers == []
+    assert people_to_markers(nobody, [], SKELETON, HEADER).markers == []
 
 
 def test_colours_tell_people_and_sides_apart_and_stay() -> None:
     def colors(track_id: int, seed: int = 0) -> list[tuple[float, float, float]]:
-        joints = poses_to_markers([person(track_id, seed)], SKELETON, HEADER).markers[0]
-        return [(c.r, c.g, c.b) for c in joints.colors]
+        return [(c.r, c.g, c.b) for c in markers_of(track_id, person(track_id, seed))[0].colors]
 
     assert colors(3) == colors(3, seed=9)
     _, head, left, right = colors(3)
@@ -292,17 +307,25 @@ def test_colours_tell_people_and_sides_apart_and_stay() -> None:
     assert distances.min() > 0.15
 
 
-def test_transforms_name_person_and_joint_under_the_images_frame() -> None:
-    poses = [person(1), person(12)]
-    made = poses_to_transforms(poses, SKELETON, HEADER, "cam/")
-    assert [t.child_frame_id for t in made] == [
-        f"cam/person_{i}/{name}" for i in (1, 12) for name in SKELETON.joint_names
-    ]
-    assert all(t.header == HEADER and t.transform.rotation.w == 1.0 for t in made)
-    np.testing.assert_array_equal(
-        [(t.transform.translation.x, t.transform.translation.y, t.transform.translation.z) for t in made],
-        np.concatenate([pose.joints3d for pose in poses]),
-    )
+def test_frames_keep_their_names_and_move() -> None:
+    frames = FrameMessages(["a", "b", "c"])
+    places = person(1)[:3]
+    turns = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]])
+    for header, at in ((HEADER, places), (Header(frame_id="map"), places + 1)):
+        made = frames.moved(header, at, turns)
+        assert [t.child_frame_id for t in made] == ["a", "b", "c"]
+        assert all(t.header == header for t in made)
+        np.testing.assert_array_equal([xyz(t.transform.translation) for t in made], at)
+        rotations = [t.transform.rotation for t in made]
+        np.testing.assert_array_equal([(r.x, r.y, r.z, r.w) for r in rotations], turns)
+    assert all(t.transform.rotation.w == 1.0 for t in FrameMessages(["a"]).moved(HEADER, places[:1]))
+
+
+def test_a_frame_that_is_not_known_is_left_out_and_comes_back() -> None:
+    frames = FrameMessages(["a", "b"])
+    places = np.array([[np.nan] * 3, [1.0, 2, 3]])
+    assert [t.child_frame_id for t in frames.moved(HEADER, places)] == ["b"]
+    assert [t.child_frame_id for t in frames.moved(HEADER, np.zeros((2, 3)))] == ["a", "b"]
 
 
 def test_stamps_are_seconds() -> None:

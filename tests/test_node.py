@@ -7,17 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
+from pose_node_for_tests import actions, fake_node, frame, real_node, set_parameter, shown
 from ros_fake_node import FAULT, SlowFakePipeline
-from ros_support import FAKE_NODE, NodeProcess, PosePeer, flat_image, free_domain, header_at, header_now
+from ros_support import PosePeer, free_domain, header_at, header_now
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from metrabs_ros.camera import Camera
@@ -25,41 +22,11 @@ from metrabs_ros.messages import camera_to_msg, image_to_msg
 
 pytestmark = pytest.mark.ros
 
-SIZE = (64, 48)
-CAMERA = Camera.from_fov(60, SIZE)
-
 
 @pytest.fixture
 def domain() -> Iterator[int]:
     with free_domain() as free:
         yield free
-
-
-def fake_node(domain: int, *args: str, delay_s: float = 0.0) -> NodeProcess:
-    return NodeProcess(domain, str(FAKE_NODE), str(delay_s), "--ros-args", *args)
-
-
-def real_node(domain: int, *args: str) -> NodeProcess:
-    return NodeProcess(domain, "-m", "metrabs_ros.node", "--ros-args", *args)
-
-
-def frame(people: int, header: Header | None = None, size: tuple[int, int] = SIZE) -> tuple[Image, CameraInfo]:
-    """An image in which the fake pipeline sees ``people``, and its camera_info."""
-    header = header or header_now()
-    return image_to_msg(flat_image(people, size), header), camera_to_msg(Camera.from_fov(60, size), header)
-
-
-def set_parameter(peer: PosePeer, name: str, value: Any) -> Any:
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    return peer.call(SetParameters, "/pose_node/set_parameters", request, may_repeat=True).results[0]
-
-
-def actions(array: Any) -> set[tuple[str, int, int]]:
-    return {(marker.ns, marker.id, marker.action) for marker in array.markers}
-
-
-def shown(*track_ids: int, action: int = Marker.ADD) -> set[tuple[str, int, int]]:
-    return {(namespace, track_id, action) for track_id in track_ids for namespace in ("joints", "bones", "ids")}
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -384,7 +351,9 @@ def test_the_real_engine_sees_the_astronaut_and_outlives_bad_input(domain: int) 
                 spoil(image, info)
                 peer.send(image, info)
             node.wait_for(sentence)
-        assert actions(peer.answer(*good_frame())) >= shown(1)
+        # Whoever was away for so long may have a new id.
+        people = {(namespace, action) for namespace, _, action in actions(peer.answer(*good_frame()))}
+        assert ("joints", Marker.ADD) in people
         for sentence in bad_input.values():
             assert node.count(sentence) == 1, "a warning is not repeated for every frame"
         assert node.interrupted() == 0

@@ -13,7 +13,8 @@ from rclpy.parameter import Parameter
 from ros_support import free_domain
 
 from metrabs_ros.errors import InputError
-from metrabs_ros.params import WHILE_UNCONFIGURED, NodeParams, ParameterSet, check_ranges, setting
+from metrabs_ros.parameter_set import WHILE_UNCONFIGURED, ParameterSet, check_ranges, declared, setting
+from metrabs_ros.params import NodeParams
 
 pytestmark = pytest.mark.ros
 
@@ -27,7 +28,7 @@ def context() -> Iterator[rclpy.Context]:
         rclpy.shutdown(context=context)
 
 
-def declared(
+def node_with(
     context: rclpy.Context, given: dict[str, Any] | None = None, is_configured: bool = False
 ) -> tuple[Node, ParameterSet[NodeParams]]:
     overrides = [Parameter(name, value=value) for name, value in (given or {}).items()]
@@ -36,19 +37,19 @@ def declared(
 
 
 def test_defaults_are_declared_with_description_range_and_rule(context: rclpy.Context) -> None:
-    node, parameters = declared(context)
+    node, parameters = node_with(context)
     assert parameters.record() == NodeParams()
-    for field in dataclasses.fields(NodeParams):
-        descriptor = node.describe_parameter(field.name)
-        assert descriptor.description.endswith(".")
-        assert descriptor.read_only == (field.name == "autostart")
+    for parameter in declared(NodeParams):
+        descriptor = node.describe_parameter(parameter.name)
+        assert descriptor.description.endswith("."), parameter.name
+        assert descriptor.read_only == (parameter.name in ("autostart", "cameras"))
     scale = node.describe_parameter("marker_scale").floating_point_range[0]
     assert (scale.from_value, scale.to_value) == (0.01, 100.0)
     assert "latest" in node.describe_parameter("camera_info_match").additional_constraints
 
 
 def test_integers_are_taken_for_numbers(context: rclpy.Context) -> None:
-    _, parameters = declared(context, {"fov_deg": 55, "up": [0, 0, 1]})
+    _, parameters = node_with(context, {"fov_deg": 55, "up": [0, 0, 1]})
     assert parameters.record().fov_deg == 55.0
     assert parameters.record().up == (0.0, 0.0, 1.0)
 
@@ -71,13 +72,13 @@ def test_integers_are_taken_for_numbers(context: rclpy.Context) -> None:
 def test_what_does_not_fit_is_refused_in_a_sentence(
     context: rclpy.Context, name: str, value: Any, sentence: str
 ) -> None:
-    node, at_start = declared(context, {name: value})
+    node, at_start = node_with(context, {name: value})
     with pytest.raises(InputError, match=sentence):
         at_start.record()
     node.destroy_node()
 
     if name in {field.name for field in dataclasses.fields(NodeParams)}:
-        node, later = declared(context)
+        node, later = node_with(context)
         result = node.set_parameters([Parameter(name, value=value)])[0]
         assert not result.successful
         assert result.reason
@@ -85,7 +86,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
 
 
 def test_a_problem_of_the_start_is_gone_once_it_is_set_right(context: rclpy.Context) -> None:
-    node, parameters = declared(context, {"engine": 5, "fov_deg": 500.0})
+    node, parameters = node_with(context, {"engine": 5, "fov_deg": 500.0})
     with pytest.raises(InputError, match=r"engine .*fov_deg"):
         parameters.record()
     assert node.set_parameters([Parameter("engine", value="other")])[0].successful
@@ -96,11 +97,11 @@ def test_a_problem_of_the_start_is_gone_once_it_is_set_right(context: rclpy.Cont
 
 
 def test_what_is_in_use_cannot_change_and_the_rest_can(context: rclpy.Context) -> None:
-    node, parameters = declared(context, is_configured=True)
-    for field in dataclasses.fields(NodeParams):
-        rule = field.metadata["setting"].change
-        result = node.set_parameters([Parameter(field.name, value=_plain(field.default))])[0]
-        assert result.successful == (rule == "any time"), field.name
+    node, parameters = node_with(context, is_configured=True)
+    for parameter in declared(NodeParams):
+        rule = parameter.setting.change
+        result = node.set_parameters([Parameter(parameter.name, value=_plain(parameter.default))])[0]
+        assert result.successful == (rule == "any time"), parameter.name
         if rule == WHILE_UNCONFIGURED:
             assert "while the node is unconfigured" in result.reason
     assert node.set_parameters([Parameter("marker_scale", value=3.0)])[0].successful
@@ -108,7 +109,7 @@ def test_what_is_in_use_cannot_change_and_the_rest_can(context: rclpy.Context) -
 
 
 def test_parameters_of_ros_itself_are_none_of_ours(context: rclpy.Context) -> None:
-    _, parameters = declared(context, {"use_sim_time": False, "qos_overrides./tf.publisher.depth": 5})
+    _, parameters = node_with(context, {"use_sim_time": False, "qos_overrides./tf.publisher.depth": 5})
     assert parameters.record() == NodeParams()
 
 

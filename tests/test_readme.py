@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -14,14 +13,16 @@ README = Path(__file__).parents[1] / "README.md"
 
 def rows(record: type) -> list[str]:
     """A table row per parameter: name, default, range or choices, when it can change, meaning."""
+    from metrabs_ros.parameter_set import declared
+
     lines = []
-    for field in dataclasses.fields(record):
-        declared = field.metadata["setting"]
-        default = json.dumps(field.default)
-        allowed = ", ".join(declared.choices)
-        if declared.between:
-            allowed = f"{declared.between[0]:g} to {declared.between[1]:g}"
-        lines.append(f"| `{field.name}` | `{default}` | {allowed} | {declared.change} | {declared.description} |")
+    for parameter in declared(record):
+        rule = parameter.setting
+        allowed = ", ".join(rule.choices)
+        if rule.between:
+            allowed = f"{rule.between[0]:g} to {rule.between[1]:g}"
+        default = json.dumps(parameter.default)
+        lines.append(f"| `{parameter.name}` | `{default}` | {allowed} | {rule.change} | {rule.description} |")
     return lines
 
 

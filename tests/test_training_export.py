@@ -85,6 +85,32 @@ def test_parity(tmp_path: Path, config: MetrabsConfig, layout: str) -> None:
         engine.close()
 
 
+def test_mirrored_average(tmp_path: Path) -> None:
+    """A crop and its mirror image give mirrored poses, the mean of what the bare network sees in both."""
+    network, spec_path = exported(tmp_path, CONFIG.model, Recipe(half=False, mirror=True))
+    spec = load_spec(spec_path)
+    crops = np.random.default_rng(0).random((3, SIDE, SIDE, 3), np.float32)
+    counterparts = spec.skeleton.mirror
+    with torch.no_grad():
+        seen, turned = (
+            network(torch.from_numpy(np.ascontiguousarray(picture)).permute(0, 3, 1, 2))
+            for picture in (crops, crops[:, :, ::-1])
+        )
+    back3d = turned.coords3d_rel.numpy()[:, counterparts] * [-1, 1, 1]
+    back2d = turned.coords2d.numpy()[:, counterparts] * [-1, 1] + [SIDE - 1, 0]
+    for backend in ("onnxruntime", "openvino"):
+        engine = open_engine(spec, backend)
+        got, other = engine.infer(crops), engine.infer(np.ascontiguousarray(crops[:, :, ::-1]))
+        np.testing.assert_allclose(got.coords3d_rel, (seen.coords3d_rel + back3d) / 2, atol=1e-4)
+        np.testing.assert_allclose(got.coords2d, (seen.coords2d + back2d) / 2, atol=5e-3)
+        np.testing.assert_allclose(got.spread3d, (seen.spread3d + turned.spread3d[:, counterparts]) / 2, atol=1e-4)
+        scores = (seen.person_logit.sigmoid() + turned.person_logit.sigmoid()) / 2
+        np.testing.assert_allclose(got.person_score, scores, atol=1e-4)
+        np.testing.assert_allclose(other.coords3d_rel[:, counterparts] * [-1, 1, 1], got.coords3d_rel, atol=1e-4)
+        engine.close()
+    assert spec.second_look is not None
+
+
 def test_half_storage_halves_the_file_and_computes_with_rounded_weights(tmp_path: Path) -> None:
     network, full_path = exported(tmp_path / "full", CONFIG.model, Recipe(half=False))
     _, half_path = exported(tmp_path / "half", CONFIG.model, Recipe(half=True))

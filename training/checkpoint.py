@@ -77,9 +77,10 @@ def load(place: Path) -> Checkpoint:
         ) from error
 
 
-def save_averaged(place: Path, target: Path) -> None:
-    """Only the averaged weights of a checkpoint, in float16, as one file for other runs to start from."""
-    averaged = load(place).ema
+def save_averaged(place: Path, target: Path, only: str = "") -> None:
+    """The averaged weights of a checkpoint, in float16, as one file for other runs to start from; those whose names
+    begin with ``only``."""
+    averaged = {name: value for name, value in load(place).ema.items() if name.startswith(only)}
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in averaged.items()}
     part = target.with_suffix(".part")
     save_file(half, part)

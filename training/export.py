@@ -15,10 +15,11 @@ import onnx
 import torch
 import typer
 import yaml
-from torch import nn
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.skeleton import Skeleton
 from training import checkpoint
+from training.deployed import Deployed, output_names
 from training.heatmap import Grid
 from training.model import backbones, metrabs
 from training.model.blazepose_encoder import VARIANTS
@@ -32,7 +33,10 @@ _MIN_HALVED = 256
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the spec says beyond the network: see engines/README.md for the keys."""
+    """What the spec says beyond the network: see engines/README.md for the keys.
+
+    second_look: its zoom and least score, where the network scores people; mirror: see Deployed.
+    """
 
     description: str = "MeTRAbs, trained by training/ of this package."
     licence: str = "Apache-2.0"
@@ -42,32 +46,9 @@ class Recipe:
     layout: str = "NHWC"
     half: bool = True
     min_person_score: float = 0.5
-
-
-class Deployed(nn.Module):
-    """The network as exported: image [N,S,S,3] or [N,3,S,S] float32 RGB in 0..1 -> plain tensors.
-
-    coords2d [N,J,2] px, coords3d_rel [N,J,3] m, spread2d [N,J] px, spread3d [N,J] m, and where the network has them
-    confidence [N,J] and person_score [N,1] in 0..1.
-    """
-
-    def __init__(self, network: Metrabs, layout: str) -> None:
-        super().__init__()
-        self.network, self.layout = network.eval(), layout
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        seen = self.network(image.permute(0, 3, 1, 2) if self.layout == "NHWC" else image)
-        outputs = [seen.coords2d, seen.coords3d_rel, seen.spread2d, seen.spread3d]
-        if seen.confidence_logit is not None:
-            outputs.append(seen.confidence_logit.sigmoid())
-        if seen.person_logit is not None:
-            outputs.append(seen.person_logit.sigmoid()[:, None])
-        return tuple(outputs)
-
-
-def output_names(config: MetrabsConfig) -> list[str]:
-    names = ["coords2d", "coords3d_rel", "spread2d", "spread3d"]
-    return names + ["confidence"] * config.confidence + ["person_score"] * config.person
+    max_carried_vagueness: float = 0.125
+    second_look: tuple[float, float] | None = (0.84, 0.97)
+    mirror: bool = False
 
 
 def restored(place: Path, averaged: bool = True) -> tuple[Metrabs, MetrabsConfig, dict[str, Any]]:
@@ -97,7 +78,7 @@ def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], targe
         # Tracing warns about every shape it takes as constant: all but the batch are.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Deployed(network, recipe.layout),
+            Deployed(network, recipe.layout, _counterparts(facts) if recipe.mirror else None),
             (torch.zeros(shape),),
             str(target),
             opset_version=OPSET,
@@ -147,6 +128,13 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
     if config.person:
         outputs["person_score"] = {"tensor": "person_score"}
     joints = facts["joints"]
+    looks: dict[str, Any] = {
+        "min_person_score": recipe.min_person_score,
+        "max_carried_vagueness": recipe.max_carried_vagueness,
+    }
+    if config.person and recipe.second_look is not None:
+        zoom, min_score = recipe.second_look
+        looks["second_look"] = {"zoom": zoom, "min_score": min_score}
     spec: dict[str, Any] = {
         "name": target.stem,
         "kind": "pose",
@@ -161,10 +149,14 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
         "crop": {"box_scale": recipe.box_scale, "upright": recipe.upright},
         "outputs": outputs,
         "reconstruction": {"perspective": "full", "border": float(config.grid.stride)},
-        "min_person_score": recipe.min_person_score,
+        **looks,
         "joints": list(joints),
         "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],
     }
+
+
+def _counterparts(facts: dict[str, Any]) -> list[int]:
+    return [int(j) for j in Skeleton(tuple(facts["joints"]), ()).mirror]
 
 
 def _without_weights(backbone: str) -> str:
@@ -179,10 +171,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     run: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a run's: its latest then.")],
     target: Annotated[Path, typer.Argument(help="NAME.onnx, or NAME.safetensors: weights to start from.")],
+    heads_only: Annotated[bool, typer.Option(help="Of weights to start from: without the encoder's.")] = False,
     full: Annotated[bool, typer.Option(help="Store weights in float32.")] = False,
     layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
     box_scale: Annotated[float, typer.Option(help="Side of the crop over that of the detector's box.")] = 1.25,
     upright: Annotated[str, typer.Option(help="What points up on the crop: body or world.")] = "body",
+    mirror: Annotated[
+        bool, typer.Option(help="Average each crop with its mirror image: better, twice the work.")
+    ] = False,
 ) -> None:
     """Write an engine that metrabs_ros runs, from a checkpoint's averaged weights."""
     try:
@@ -190,11 +186,11 @@ def main(
         if place is None:
             raise InputError(f"There is no checkpoint in {run}: train first.")
         if target.suffix == ".safetensors":
-            checkpoint.save_averaged(place, target)
+            checkpoint.save_averaged(place, target, "head." if heads_only else "")
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
             return
         network, config, facts = restored(place)
-        recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright)
+        recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright, mirror=mirror)
         spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -103,8 +103,7 @@ class _Shelf:
     """Parts opened for random access; the maps stay on disk until they are asked for, or else are all in memory."""
 
     def __init__(self, paths: list[Path], in_memory: bool) -> None:
-        mode = None if in_memory else "r"
-        self._maps = [np.load(path, mmap_mode=mode, allow_pickle=False) for path in paths]
+        self._maps = [np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False) for path in paths]
         self._labels = [read_labels(path) for path in paths]
         self._starts = np.cumsum([0, *(len(part) for part in self._maps)])
         self.count = int(self._starts[-1])

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from metrabs_ros import annotate, cli
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli.pose_files import Floats, PosesWriter, read_boxes
+from metrabs_ros.conventions import CONVENTIONS, ENGINE
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Frame, FrameSource, Image, ImageFrames, WebcamFrames, open_frames
 from metrabs_ros.pipeline import DEFAULT_ENGINE, PosePipeline
@@ -36,6 +37,9 @@ def pose(
     engine: Annotated[str, typer.Option(help="Engine by name or spec file; `metrabs-engine list`.")] = DEFAULT_ENGINE,
     backend: Annotated[str, typer.Option(help="Runtime of the engine: auto, openvino, onnxruntime, ...")] = "auto",
     num_aug: Annotated[int, typer.Option(help="Test-time augmentation: looks at each person that are averaged.")] = 1,
+    convention: Annotated[
+        str, typer.Option(help=f"Joints of the poses: {', '.join(CONVENTIONS)}.", metavar="NAME")
+    ] = ENGINE,
     up: Annotated[str, typer.Option(metavar="X,Y,Z", help="World up in the camera's optical frame.")] = "0,-1,0",
     boxes: Annotated[Path | None, typer.Option(help="boxes.jsonl that replaces the person detector.")] = None,
     output: Annotated[Path | None, typer.Option(help="poses.jsonl to write.")] = None,
@@ -64,7 +68,9 @@ def pose(
         is_picture = isinstance(frames, ImageFrames) and frames.count == 1
         video_sink = stack.enter_context(_open_video(video, frames, is_picture)) if video else None
         pipeline = stack.enter_context(
-            contextlib.closing(PosePipeline.from_engine(engine, backend, num_aug=num_aug, up=up_vector))
+            contextlib.closing(
+                PosePipeline.from_engine(engine, backend, num_aug=num_aug, up=up_vector, convention=convention)
+            )
         )
         writer = stack.enter_context(PosesWriter(output, pipeline.skeleton)) if output else None
         look = _Look(pipeline, optics, outside_boxes, is_tracking=not is_picture)

@@ -27,8 +27,9 @@ from metrabs_ros.model_spec import (
 from metrabs_ros.pipeline import LEVEL_UP, PosePipeline
 from metrabs_ros.regions import Regions
 from training import checkpoint
+from training.deployed import Deployed, output_names
 from training.examples import Example
-from training.export import Deployed, output_names, restored
+from training.export import restored
 from training.protocols.poses import Floats, Poses, poses
 
 # As in the runtime: a body that leans more than this is looked at again, upright.

@@ -1,0 +1,89 @@
+"""Where people are in an image, and each of them the right way up on their crop."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros import crop
+from metrabs_ros.augmented_views import AugmentedViews
+from metrabs_ros.camera import Camera
+from metrabs_ros.detector import Detector
+from metrabs_ros.errors import InputError
+from metrabs_ros.estimator import Estimates, PoseEstimator
+from metrabs_ros.pose import Detections
+from metrabs_ros.regions import Regions
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+# Where the body leans more than this from what was taken as up, another look with the body upright pays.
+_LEAN_COSINE = np.cos(np.radians(7))
+_MORE_LOOKS = 3
+_ONE_VIEW = AugmentedViews.of(1)
+
+
+class PeopleFinder:
+    """Detector, second look and estimates; ``world_up`` [3] is the world's up in the camera's optical frame."""
+
+    def __init__(self, estimator: PoseEstimator, detector: Detector | None, regions: Regions) -> None:
+        self._engine = estimator.engine
+        self._detector = detector
+        self._regions = regions
+        self._estimator = estimator
+        self._body_upright = self._engine.spec.crop.upright == "body"
+
+    def detected(self, image_rgb: Image, max_views: int | None = None) -> Detections:
+        """By all views of the image or the next ``max_views`` in turn. Raises InputError where there is no detector."""
+        if self._detector is None:
+            spec = self._engine.spec
+            raise InputError(f"The engine {spec.name} names no detector: give boxes, or name one in {spec.path}.")
+        return self._detector.detect(image_rgb, max_views)
+
+    def confirmed(self, image_rgb: Image, camera: Camera, found: Detections, world_up: Floats) -> Detections:
+        """Those whom a second look, mirrored and at another scale, also takes for people."""
+        spec = self._engine.spec
+        look = spec.second_look
+        if look is None or not len(found):
+            return found
+        box_scale = spec.crop.box_scale * look.zoom
+        virtual, _ = crop.virtual_cameras(
+            camera, found.boxes, spec.input.size, self._up_of(camera, found, world_up), box_scale
+        )
+        mirrored = crop.warp(image_rgb, camera, virtual)[:, :, ::-1]
+        return found.taken(self._engine.infer(mirrored).person_score >= look.min_score)
+
+    def estimated(
+        self, image_rgb: Image, camera: Camera, detections: Detections, world_up: Floats, views: AugmentedViews
+    ) -> Estimates:
+        """The estimates of all; bodies whose axis nobody told are looked at until they stand upright on the crop.
+
+        For that one view does: all views are only taken once it is known what is up.
+        """
+        up = self._up_of(camera, detections, world_up)
+        untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
+        if not untold.any():
+            return self._estimator(image_rgb, camera, detections.boxes, up, views)
+        seen = self._estimator(image_rgb, camera, detections.boxes, up, _ONE_VIEW)
+        for _ in range(_MORE_LOOKS):
+            axes = self._regions.torso_axes(camera.project(seen.joints3d)[0])
+            torso_up = self._up_of(camera, Detections(detections.boxes, detections.scores, axes), world_up)
+            again = untold & (np.einsum("nc,nc->n", torso_up, up) < _LEAN_COSINE)
+            if not again.any():
+                break
+            up = np.where(again[:, None], torso_up, up)
+            seen.put(again, self._estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW))
+        return seen if len(views) == 1 else self._estimator(image_rgb, camera, detections.boxes, up, views)
+
+    def _up_of(self, camera: Camera, detections: Detections, world_up: Floats) -> Floats:
+        """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""
+        up = np.broadcast_to(world_up, (len(detections), 3))
+        centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
+        if self._body_upright:
+            body = crop.up_along(camera, centers, detections.body_axes)
+            up = np.where(np.isfinite(body).all(-1, keepdims=True), body, up)
+        sight, _ = camera.unproject(centers)
+        up = up - np.einsum("nc,nc->n", up, sight)[:, None] * sight
+        length = np.linalg.norm(up, axis=-1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(length > 1e-6, up / length, world_up)
