@@ -70,7 +70,7 @@ class NodeParams(CameraParams):
     batch_wait_s: float = setting(
         0.01, "Seconds that a camera's frame waits for those of the others.", ANY_TIME, between=(0.0, 1.0)
     )
-    engine: str = setting("blazepose_full", "Name of an engine in engines/, or the path of an engine's .yaml.")
+    engine: str = setting("metrabs_base", "Name of an engine in engines/, or the path of an engine's .yaml.")
     backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, ...")
     convention: str = setting(
         ENGINE, "Joints that are published: the engine's own, or those of a skeleton convention.", choices=CONVENTIONS

@@ -32,7 +32,7 @@ Image = NDArray[np.uint8]
 RunNetwork = Callable[[NDArray[np.float32]], object]
 Pose = TypeVar("Pose", bound=Pose3D)
 
-DEFAULT_ENGINE = "blazepose_full"
+DEFAULT_ENGINE = "metrabs_base"
 # World up in the optical frame of a level camera.
 LEVEL_UP = (0.0, -1.0, 0.0)
 # For so long a person whom neither detector nor engine confirms is still looked for where they were.

@@ -9,7 +9,7 @@ from setup_common import House, SetupError
 PACKAGE = "metrabs_ros"
 CONSOLE_SCRIPTS = ("pose_node", "video_source", "metrabs-pose", "metrabs-engine", "metrabs-bench")
 # blazepose_heavy, a peer to compare with and train from, is 50 MB of npm for those who want it.
-ENGINES = ("blazepose_full",)
+ENGINES = ("metrabs_base", "blazepose_full")
 SHARED_FOLDERS = ("launch", "rviz", "config", "engines")
 WEIGHT_SUFFIXES = {".onnx", ".tflite", ".bin", ".xml"}
 

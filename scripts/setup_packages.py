@@ -19,7 +19,6 @@ SOURCED_ROS_PACKAGES = {
     "sensor_msgs": "sensor-msgs",
     "std_srvs": "std-srvs",
     "diagnostic_msgs": "diagnostic-msgs",
-    "hri_msgs": "hri-msgs",
 }
 
 

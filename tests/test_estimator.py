@@ -43,7 +43,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Iterator[PosePipeline]:
-    pipeline = PosePipeline.from_engine()
+    pipeline = PosePipeline.from_engine("blazepose_full")
     yield pipeline
     pipeline.close()
 
@@ -235,7 +235,7 @@ def test_heatmaps_give_the_uncertainty_of_one_view_and_views_that_of_several(tmp
     engine.close()
 
 
-def test_the_default_engine_has_no_heatmaps_so_that_one_view_tells_nothing(
+def test_blazepose_has_no_heatmaps_so_that_one_view_tells_nothing(
     pipeline: PosePipeline, image: Image, boxes: np.ndarray
 ) -> None:
     assert "spread2d" not in load_spec(find_spec("blazepose_full")).outputs

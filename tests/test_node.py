@@ -333,7 +333,7 @@ def test_the_real_engine_sees_the_astronaut_and_outlives_bad_input(domain: int) 
         return image_to_msg(picture, header), camera_to_msg(camera, header)
 
     with real_node(domain) as node, PosePeer(domain) as peer:
-        node.wait_for("Engine blazepose_full .* runs on openvino")
+        node.wait_for("Engine metrabs_base .* runs on openvino")
         peer.wait_for_subscribers()
         markers = peer.answer(*good_frame())
         assert actions(markers) == shown(1)

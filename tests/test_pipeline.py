@@ -47,7 +47,7 @@ def frames() -> dict[int, Image]:
 
 @pytest.fixture(scope="module")
 def pipeline() -> Iterator[PosePipeline]:
-    pipeline = PosePipeline.from_engine()
+    pipeline = PosePipeline.from_engine("blazepose_full")
     pipeline.warm_up()
     yield pipeline
     pipeline.close()

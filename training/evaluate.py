@@ -1,8 +1,8 @@
 """Measure as the paper does: `python -m training.evaluate PROTOCOL --predictions FILE --truth FILE`.
 
-PROTOCOL is h36m, h36m2, 3dhp, mupots, 3dpw, 3dpw_unknown, truncation, synthetic or agreement. Predictions are .npz files
-or a poses.jsonl (training/protocols/poses.py says what is in them); --engine and --checkpoint predict on the data set in
---root instead. Several --predictions, --checkpoint (synthetic: --seed) are repetitions: mean ± std of them is printed.
+PROTOCOL is h36m, h36m2, 3dhp, mupots, 3dpw, 3dpw_unknown, truncation, synthetic or agreement. Predictions are .npz
+files or a poses.jsonl (training/protocols/poses.py says what is in them); --engine and --checkpoint predict on the data
+set in --root instead. Several --predictions, --checkpoint (synthetic: --seed) are repetitions: mean ± std is printed.
 
     python -m training.evaluate synthetic --engine metrabs_small --engine blazepose_full --count 500 --seed 0
 

@@ -36,11 +36,12 @@ def fetch(
         )
     specs = [load_spec(path) for path in known_specs().values()] if all_engines else _with_detectors(names or [])
     fetchable = [spec for spec in specs if spec.weights.source is not None]
-    if not all_engines and len(fetchable) < len(specs):
-        own = next(spec for spec in specs if spec.weights.source is None)
-        raise InputError(
-            f"The weights of {own.name} come from no package: export them, or copy {own.weights.file} beside its spec."
-        )
+    for own in (spec for spec in specs if spec.weights.source is None and not all_engines):
+        if not any((folder / own.weights.file).is_file() for folder in weights.weight_folders(own.path)):
+            raise InputError(
+                f"The weights of {own.name} come from no package: export them, or copy {own.weights.file} beside its "
+                "spec."
+            )
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as packages:
         for spec in fetchable:
             _fetch_one(spec, to, Path(packages))

@@ -1,6 +1,6 @@
 """The default model: BlazePose's encoder and MeTRAbs heads, trained end to end on fresh synthetic people.
 
-    python -m training.train finetune runs/finetune --start-from training/start.safetensors
+    python -m training.train finetune runs/finetune --start-from runs/frozen/step-0001500
 
 Duration: about 0.6 steps/s on 2 cores (one renders, one trains), four days in all, better every hour: stop and resume
 at will. On a GPU raise batch_size, workers and threads in a copy.
