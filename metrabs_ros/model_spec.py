@@ -203,6 +203,7 @@ class ModelSpec:
     joints: tuple[str, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
     min_person_score: float = 0.5
+    max_vagueness: float = 1.0
     max_carried_vagueness: float = 1.0
     second_look: SecondLookSpec | None = None
     detector: str | None = None

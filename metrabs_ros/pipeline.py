@@ -275,6 +275,7 @@ class PosePipeline:
             plausibility.in_front(joints3d)
             & (person_scores >= self.spec.min_person_score)
             & (scores >= self.min_score)
+            & ~(own_boxes & (seen.vagueness > self.spec.max_vagueness))
             & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
             & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
             & plausibility.views_agree(seen.posture_spread, self.plausible)

@@ -46,6 +46,7 @@ class Recipe:
     layout: str = "NHWC"
     half: bool = True
     min_person_score: float = 0.5
+    max_vagueness: float = 0.15
     max_carried_vagueness: float = 0.125
     second_look: tuple[float, float] | None = (0.84, 0.97)
     mirror: bool = False
@@ -130,6 +131,7 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
     joints = facts["joints"]
     looks: dict[str, Any] = {
         "min_person_score": recipe.min_person_score,
+        "max_vagueness": recipe.max_vagueness,
         "max_carried_vagueness": recipe.max_carried_vagueness,
     }
     if config.person and recipe.second_look is not None:

@@ -1,0 +1,67 @@
+"""Whose heatmaps are wide is nobody: only with a detector of ours, and sooner where no detection backs them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from demo.clip import FOV_DEG, clip_path
+from metrabs_ros.camera import Camera
+from metrabs_ros.frames import open_frames
+from metrabs_ros.pipeline import PosePipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Iterator[PosePipeline]:
+    pipeline = PosePipeline.from_engine("metrabs_base")
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    with open_frames(clip_path()) as source:
+        return [frame.image_rgb for frame in itertools.islice(source, 85, 96)]
+
+
+@pytest.fixture(scope="module")
+def camera(frames: list[np.ndarray]) -> Camera:
+    height, width = frames[0].shape[:2]
+    return Camera.from_fov(FOV_DEG, (width, height))
+
+
+def test_two_people_and_no_third_in_the_tree(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The detector sees somebody in the tree behind them, and the person score believes it."""
+    for image in (frames[0], frames[10]):
+        assert len(pipeline.estimate(image, camera)) == 2
+    monkeypatch.setattr(pipeline.engine, "spec", replace(pipeline.spec, max_vagueness=1.0))
+    assert len(pipeline.estimate(frames[0], camera)) > 2
+
+
+def test_boxes_from_outside_are_believed(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = np.array([pose.box for pose in pipeline.estimate(frames[0], camera)])
+    monkeypatch.setattr(pipeline.engine, "spec", replace(pipeline.spec, max_vagueness=1e-3))
+    assert pipeline.estimate(frames[0], camera) == []
+    assert len(pipeline.estimate(frames[0], camera, boxes)) == 2
+
+
+def test_people_who_are_not_backed_must_be_clear(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In most frames the detector looks elsewhere: then only the people's own last poses vouch for them."""
+
+    def people() -> list[int]:
+        pipeline.reset()
+        return [len(pipeline.process(image, camera, i / 30)) for i, image in enumerate(frames)]
+
+    clear = people()
+    monkeypatch.setattr(pipeline.engine, "spec", replace(pipeline.spec, max_carried_vagueness=1e-3))
+    assert sum(people()) < sum(clear)
