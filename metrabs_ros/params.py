@@ -103,7 +103,7 @@ class NodeParams(CameraParams):
     )
     tracking: TrackingParams = field(default_factory=TrackingParams, metadata=settings_of(TrackingParams))
     smoothing: SmoothingParams = field(
-        default_factory=lambda: SmoothingParams("kalman"),
+        default_factory=SmoothingParams,
         metadata=settings_of(
             SmoothingParams, method=Setting("Filter over time for each joint of a person.", ANY_TIME, choices=METHODS)
         ),
