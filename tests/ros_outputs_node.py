@@ -7,6 +7,7 @@ Frames are published in a thread that is not the executor's, as pose_node's work
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import rclpy
 from bodies_for_tests import CAMERA, SKELETON, tracked
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from ros_support import header_at
 from std_msgs.msg import String
 
@@ -24,7 +26,9 @@ from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.parameter_set import ParameterSet
 from metrabs_ros.params import NodeParams
 from metrabs_ros.publishers import PosePublishers
+from metrabs_ros.spinning import spin
 
+RCLError = rclpy_implementation.RCLError
 IMAGE = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
 # The published frame of camera "turned": 90 degrees about its optical axis, and 1 m aside.
 R_OUT_CAM = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -75,7 +79,10 @@ def main() -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        executor.spin()
+        while node.context.ok():
+            # As pose_node does: a signal may end the context in the middle of a wait.
+            with contextlib.suppress(RCLError):
+                spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

@@ -291,7 +291,7 @@ def test_reference_joints_are_exactly_the_reps(node: OutputsNode) -> None:
 def test_it_ends_quietly_while_bodies_are_there(node: OutputsNode) -> None:
     heard = node.peer.listen(IdsList, "/humans/bodies/tracked")
     node.send(lambda: heard, "the list", people=[1, 2], t=1.0)
-    assert node.process.interrupted() == 0
+    assert node.process.interrupted() == 0, node.process.output
     assert "Traceback" not in node.process.output
 
 

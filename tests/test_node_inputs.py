@@ -312,7 +312,7 @@ def test_settings_change_between_frames_and_the_others_say_why_not(domain: int) 
             assert result.successful, result.reason
         peer.answer(*frame(1))
         node.wait_for(
-            r"num_aug 5, min_score 0\.4, same_pose 0\.5, forget_s 7\.5, smoothing none, up \[0\.0, 0\.0, -1\.0\]"
+            r"num_aug 5, min_score 0\.4, same_pose 0\.5, forget_s 7\.5, smoothing kalman, up \[0\.0, 0\.0, -1\.0\]"
         )
 
         for name, value in {
