@@ -176,10 +176,9 @@ class PosePipeline:
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
         carried = self._carried(stamp_s)
         fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
-        known = box_iou(fresh.boxes, carried.boxes).max(1, initial=0) > _SAME_BOX_IOU
-        people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~known), self.up))
-        backed = box_iou(carried.boxes, fresh.boxes).max(1, initial=0) > _SAME_BOX_IOU
-        poses = self._poses(image_rgb, camera, people, own_boxes=True, backed=backed)
+        same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
+        people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
+        poses = self._poses(image_rgb, camera, people, own_boxes=True, backed=same.any(0))
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:

@@ -39,7 +39,7 @@ def absolute(
     """
     coords2d, coords3d_rel, K = (np.asarray(array, np.float64) for array in (coords2d, coords3d_rel, K))
     inside = np.asarray(inside, bool)
-    weights = inside * (1.0 if confidence is None else np.asarray(confidence, np.float64)) + _LEAST_WEIGHT
+    weights = _weights(inside, confidence)
     normalized = _normalized(coords2d, K)
     solve = {"full": full_perspective, "weak": weak_perspective}[perspective]
     reference_point = solve(normalized, coords3d_rel, weights)
@@ -79,7 +79,7 @@ def absolute_deviation(
     """
     spread2d, spread3d, depth = (np.asarray(array, np.float64) for array in (spread2d, spread3d, depth))
     K, inside = np.asarray(K, np.float64), np.asarray(inside, bool)
-    weights = inside * (1.0 if confidence is None else np.asarray(confidence, np.float64)) + _LEAST_WEIGHT
+    weights = _weights(inside, confidence)
     share = _shares(weights**2 if perspective == "full" else weights)
     normalized = _normalized(np.asarray(coords2d, np.float64), K)
     mean_n = _mean(normalized, share)
@@ -138,6 +138,10 @@ def weak_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) 
 def _normalized(coords2d: Floats, K: Floats) -> Floats:
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
     return np.einsum("nrc,njc->njr", np.linalg.inv(K), homogeneous)[..., :2]
+
+
+def _weights(inside: NDArray[np.bool_], confidence: ArrayLike | None) -> Floats:
+    return inside * (1.0 if confidence is None else np.asarray(confidence, np.float64)) + _LEAST_WEIGHT
 
 
 def _shares(weights: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,7 +66,7 @@ class SegmentLengths:
 
     def as_array(self) -> Floats:
         """[len(SEGMENTS)] m, in the order of SEGMENTS."""
-        return np.array(astuple(self)[: len(SEGMENTS)], np.float64)
+        return np.array([getattr(self, name) for name in SEGMENTS], np.float64)
 
 
 SEGMENTS = tuple(each.name for each in fields(SegmentLengths) if not each.kw_only)

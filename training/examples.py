@@ -97,6 +97,10 @@ class Batch:
         return Batch(**picked, sources=tuple(self.sources[i] for i in numbers))
 
 
+# The names of a batch's tensors but its pictures.
+LABELS = tuple(f.name for f in fields(Batch) if f.name not in ("image", "sources"))
+
+
 def collate(examples: Sequence[Example]) -> Batch:
     """Examples of one crop side and one skeleton -> a Batch. Raises InputError where they differ."""
     if not examples:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 import warnings
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import yaml
 
 from metrabs_ros.errors import InputError
 from metrabs_ros.skeleton import Skeleton
+from metrabs_ros.weights import file_hash
 from training import checkpoint
 from training.deployed import Deployed, output_names
 from training.heatmap import Grid
@@ -146,7 +146,7 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
     if recipe.detector is not None:
         spec["detector"] = recipe.detector
     return spec | {
-        "weights": {"file": target.name, "sha256": hashlib.sha256(target.read_bytes()).hexdigest()},
+        "weights": {"file": target.name, "sha256": file_hash(target)},
         "input": {"tensor": "image", "size": config.grid.side, "layout": recipe.layout},
         "crop": {"box_scale": recipe.box_scale, "upright": recipe.upright},
         "outputs": outputs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
-from training.examples import Batch, collate, joined, mirrored
+from training.examples import LABELS, Batch, collate, joined, mirrored
 from training.negatives import negatives
 from training.skeleton import SKELETON
 from training.synthetic import evaluation_set, stream
 from training.synthetic.stream import StreamConfig
-
-LABELS = tuple(f.name for f in fields(Batch) if f.name not in ("image", "sources"))
 
 
 @dataclass(frozen=True)

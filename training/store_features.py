@@ -15,7 +15,8 @@ from torch import nn
 
 from metrabs_ros.errors import InputError
 from training.config import TrainConfig, load_config
-from training.features import LABELS, StoredFeatures, labels_of, read_labels
+from training.examples import LABELS
+from training.features import StoredFeatures, labels_of, read_labels
 from training.model import metrabs
 from training.model.blazepose_encoder import BlazePoseEncoder
 
@@ -27,6 +28,8 @@ def write(config: TrainConfig, workers: int) -> None:
     data = _stored(config)
     data.folder.mkdir(parents=True, exist_ok=True)
     wanted = data.wanted()
+    if not wanted:
+        return
     context = multiprocessing.get_context("spawn")
     with context.Pool(max(1, workers), _start_worker, (config,)) as pool:
         for _ in track(pool.imap_unordered(_write_part, wanted), "parts", len(wanted)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -22,14 +20,11 @@ from metrabs_ros.errors import InputError
 from training import checkpoint
 from training.config import TrainConfig, load_config
 from training.examples import Batch
+from training.memory import keep_freed_memory
 from training.trainer import Trainer
 
 # A data set that fails this often without one good batch in between is gone.
 _MAX_REOPENINGS = 3
-
-# glibc's names in malloc.h.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -56,7 +51,7 @@ def main(
 
 
 def _train(config: TrainConfig, run: Path, until: int | None, start_from: Path | None) -> None:
-    _keep_freed_memory()
+    keep_freed_memory()
     device, rank, world = _processes()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -167,14 +162,6 @@ class Journal:
     def say(self, text: str) -> None:
         if not self._quiet:
             self._bar.console.print(text, highlight=False, soft_wrap=True)
-
-
-def _keep_freed_memory() -> None:
-    """On CPUs, glibc would hand every activation back to the kernel and fetch it again: half of a step's time."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _processes() -> tuple[torch.device, int, int]:

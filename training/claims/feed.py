@@ -18,7 +18,7 @@ from metrabs_ros.errors import InputError
 from training.augment import NONE, Augmentation, AugmentConfig
 from training.claims.people import Pictures
 from training.claims.runs import SKELETON, RunConfig
-from training.examples import Batch, collate
+from training.examples import LABELS, Batch, collate
 from training.model import backbones
 from training.validation import to_input
 
@@ -27,7 +27,6 @@ TRUNCATED = AugmentConfig(
 )
 _WHOLE = AugmentConfig(**{**NONE.__dict__, "objects": 0})
 _BATCH = 50
-_LABELS = ("K", "joints3d", "joints2d", "visible", "labelled", "labelled3d", "labels3d")
 
 
 class Feed:
@@ -40,7 +39,7 @@ class Feed:
         try:
             self._maps = np.load(place / "maps.npy", mmap_mode="r")
             with np.load(place / "labels.npz") as stored:
-                self._labels = {name: stored[name] for name in _LABELS}
+                self._labels = {name: stored[name] for name in LABELS}
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"The crops in {place} cannot be read ({error}): delete that folder and start again."
@@ -86,10 +85,10 @@ def _store(place: Path, config: RunConfig, pictures: Pictures) -> None:
         if maps is None:
             maps = np.lib.format.open_memmap(part / "maps.npy", "w+", np.float16, (count, *found.shape[1:]))
         maps[numbers.start : numbers.stop] = found.numpy()
-        labels.append({name: getattr(batch, name).numpy() for name in _LABELS})
+        labels.append({name: getattr(batch, name).numpy() for name in LABELS})
     assert maps is not None
     del maps  # flushes
-    np.savez(part / "labels.npz", **{name: np.concatenate([some[name] for some in labels]) for name in _LABELS})
+    np.savez(part / "labels.npz", **{name: np.concatenate([some[name] for some in labels]) for name in LABELS})
     part.rename(place)
 
 

@@ -23,10 +23,9 @@ from training.claims.figures import figures
 from training.claims.learner import trained
 from training.claims.results import Result
 from training.claims.runs import RunConfig
+from training.memory import keep_freed_memory
 
-# glibc's names in malloc.h, and Linux's in prctl.h.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
+# Linux's name in prctl.h.
 _PR_SET_PDEATHSIG = 1
 
 
@@ -68,12 +67,9 @@ def finished(folder: Path, variant: str, config: RunConfig) -> tuple[Result, flo
 
 
 def _alone() -> None:
-    """One thread a process, which ends with the command; and glibc keeps freed activations instead of giving them back
-    to the kernel and fetching them again."""
+    """One thread a process, which ends with the command."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    keep_freed_memory()

@@ -60,22 +60,22 @@ def examples(
 def block(config: StreamConfig, seed: int, number: int) -> list[Example]:
     """The examples of one block."""
     rng = np.random.default_rng([seed, int(config.held_out), number])
-    stock = sampled_stock(rng, config.held_out, config.shapes)
-    out: list[Example] = []
-    while len(out) < config.block:
-        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)))
-        if example is not None:
-            out.append(example)
-    return out
+    return _drawn(config, sampled_stock(rng, config.held_out, config.shapes), rng, config.block)
 
 
 def empty_block(config: StreamConfig, seed: int, number: int, count: int) -> list[Example]:
     """``count`` crops of scenes whose people have left: what stands where somebody could."""
     rng = np.random.default_rng([seed, int(config.held_out), number, 1])
-    stock = sampled_stock(rng, config.held_out, _EMPTY_SHAPES)
+    return _drawn(config, sampled_stock(rng, config.held_out, _EMPTY_SHAPES), rng, count, empty=True)
+
+
+def _drawn(
+    config: StreamConfig, stock: Stock, rng: np.random.Generator, count: int, empty: bool = False
+) -> list[Example]:
+    """``count`` examples of a stock."""
     out: list[Example] = []
     while len(out) < count:
-        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)), empty=True)
+        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)), empty)
         if example is not None:
             out.append(example)
     return out
