@@ -138,8 +138,9 @@ def mirrored(batch: Batch, flipped: torch.Tensor, counterparts: torch.Tensor) ->
     changed = {
         "image": batch.image.flip(2),
         "K": torch.cat([_mirrored_rows(batch.K, side), batch.K[:, 1:]], 1),
-        "joints3d": batch.joints3d[:, counterparts] * torch.tensor([-1.0, 1.0, 1.0]),
-        "joints2d": batch.joints2d[:, counterparts] * torch.tensor([-1.0, 1.0]) + torch.tensor([side - 1.0, 0.0]),
+        "joints3d": batch.joints3d[:, counterparts] * batch.joints3d.new_tensor([-1.0, 1.0, 1.0]),
+        "joints2d": batch.joints2d[:, counterparts] * batch.joints2d.new_tensor([-1.0, 1.0])
+        + batch.joints2d.new_tensor([side - 1.0, 0.0]),
         "visible": batch.visible[:, counterparts],
         "labelled": batch.labelled[:, counterparts],
         "labelled3d": batch.labelled3d[:, counterparts],

@@ -163,7 +163,7 @@ def _counterparts(facts: dict[str, Any]) -> list[int]:
 
 def _without_weights(backbone: str) -> str:
     """The checkpoint brings the weights: BlazePose's own file is not needed."""
-    return backbone + backbones.UNTRAINED if backbone in VARIANTS else backbone
+    return backbone + backbones.UNTRAINED if backbone in (*VARIANTS, backbones.TOWER) else backbone
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

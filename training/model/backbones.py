@@ -15,8 +15,9 @@ from torch import nn
 
 from metrabs_ros.errors import InputError
 from metrabs_ros.strict import nearest
-from training.model import blazepose_encoder
+from training.model import blazepose_encoder, blazepose_tower
 from training.model.blazepose_encoder import VARIANTS, BlazePoseEncoder
+from training.model.blazepose_tower import BlazePoseTower
 from training.model.surgery import restride
 
 # Name -> timm's name. The variants are those with symmetric padding, not TensorFlow's.
@@ -33,8 +34,10 @@ TIMM_NAMES = {
     "mobilenetv3_large": "mobilenetv3_large_100",
     "efficientnet_lite0": "efficientnet_lite0",
 }
-NAMES = (*VARIANTS, *TIMM_NAMES)
-# Behind the name of a BlazePose encoder: without BlazePose's weights.
+# BlazePose heavy to the end of its maps: two of them, so heads must fuse them (metrabs.MetrabsConfig).
+TOWER = "blazepose_tower"
+NAMES = (*VARIANTS, TOWER, *TIMM_NAMES)
+# Behind the name of a BlazePose network: without BlazePose's weights.
 UNTRAINED = "_random"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,6 +70,10 @@ def build(name: str, stride: int = 32, centred: bool = True, weights: str | Path
         return restride(blazepose_encoder.load(VARIANTS[name]), stride, centred)
     if name.removesuffix(UNTRAINED) in VARIANTS:
         return restride(BlazePoseEncoder(VARIANTS[name.removesuffix(UNTRAINED)]), stride, centred)
+    if name == TOWER:
+        return blazepose_tower.load()
+    if name == TOWER + UNTRAINED:
+        return BlazePoseTower()
     if name not in TIMM_NAMES:
         raise InputError(f"There is no backbone named {name!r}{nearest(name, NAMES)}.")
     network = _timm().create_model(TIMM_NAMES[name], num_classes=0, global_pool="")

@@ -21,8 +21,8 @@ class MetrabsConfig:
 
     backbone: a name of training.model.backbones; backbone_weights: a file to begin with; grid: crop side, stride,
     centring, depth bins, metric box; neck: widths of 3×3 convolutions before the heads; fuse: width at which
-    BlazePose's stride-16 map joins the last one (0: not; the grid's stride is 16 then); confidence, person: whether
-    those heads are there.
+    BlazePose's stride-16 map joins the last one (0: not; the grid's stride is 16 then), which its tower asks for;
+    confidence, person: whether those heads are there.
     """
 
     backbone: str = "blazepose"
@@ -96,11 +96,15 @@ def build(config: MetrabsConfig, joints: int) -> Metrabs:
     grid = config.grid
     if config.fuse:
         return _fused(config, joints)
+    if config.backbone.removesuffix(backbones.UNTRAINED) == backbones.TOWER:
+        raise InputError("BlazePose's tower has two maps: set fuse to the width at which the heads see them.")
     encoder = backbones.build(config.backbone, grid.stride, grid.centred, config.backbone_weights)
     return Metrabs(encoder, _head(config, encoder.channels, joints), grid)
 
 
 def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
+    if config.backbone.removesuffix(backbones.UNTRAINED) == backbones.TOWER:
+        return _on_tower(config, joints)
     encoder = backbones.build(config.backbone, 32, centred=False)
     if not isinstance(encoder, BlazePoseEncoder) or config.grid.stride != 16 or config.grid.centred:
         raise InputError(
@@ -109,6 +113,14 @@ def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
         )
     fusion = Fusion(encoder.channels, encoder.variant.tap(16)[1], config.fuse)
     return Metrabs(Tapped(encoder), nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
+
+
+def _on_tower(config: MetrabsConfig, joints: int) -> Metrabs:
+    if config.grid.stride != 16 or not config.grid.centred:
+        raise InputError(f"BlazePose's tower has maps of stride 16, centred; the config asks for {config.grid}.")
+    tower = backbones.build(config.backbone)
+    fusion = Fusion(tower.channels, tower.early_channels, config.fuse)
+    return Metrabs(tower, nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
 
 
 def fix_first_blocks(network: Metrabs, count: int) -> None:

@@ -127,12 +127,13 @@ def detector_box(
     return np.array([*(center - sides / 2), *sides])
 
 
-def crop_up(rng: np.random.Generator, view: View, joints_cam: Floats) -> Floats:
-    """[3] in the optical frame: what points up on the crop: the body, the world or the picture, each with jitter."""
+def crop_up(rng: np.random.Generator, view: View, joints_cam: Floats, body_up: float = 0.25) -> Floats:
+    """[3] in the optical frame: what points up on the crop: the body, in ``body_up`` of all cases, the world or the
+    picture, each with jitter."""
     pick = rng.random()
-    if pick < 0.45:
+    if pick < 0.6 * (1 - body_up):
         up, jitter = view.up, 0.12
-    elif pick < 0.75:
+    elif pick < 1 - body_up:
         up, jitter = np.array([0.0, -1.0, 0.0]), 0.1
     else:
         neck, pelvis = joints_cam[JOINT_NAMES.index("neck")], joints_cam[JOINT_NAMES.index("pelvis")]

@@ -38,7 +38,7 @@ _EMPTY_SHAPES = 2
 class StreamConfig:
     """side px of the crops; box_scale: enlargement of tight person boxes; block: examples that share a small set of
     people's shapes; shapes: how many; held_out: what evaluation alone sees; supersampling: rendered px per picture px;
-    least_visible: part of the joints that must be seen."""
+    least_visible: part of the joints that must be seen; body_up: part of the crops that are upright by the body."""
 
     side: int = 256
     box_scale: float = 1.15
@@ -47,6 +47,7 @@ class StreamConfig:
     held_out: bool = False
     supersampling: float = 1.2
     least_visible: float = 0.2
+    body_up: float = 0.25
 
 
 def examples(
@@ -149,7 +150,9 @@ def _look_at(config: StreamConfig, person: Person, view: View, rng: np.random.Ge
         straight.size,
         config.box_scale,
     )
-    virtual, _ = crop.virtual_cameras(straight, box[None], config.side, camera_sampling.crop_up(rng, view, joints))
+    virtual, _ = crop.virtual_cameras(
+        straight, box[None], config.side, camera_sampling.crop_up(rng, view, joints, config.body_up)
+    )
     if (joints @ virtual.R_crop_cam[0].T)[:, 2].min() < 0.1:
         return None
     return virtual if _part_in_picture(virtual, straight) > rng.uniform(0.2, 0.9) else None
