@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 PERIOD_S = 1.0
 # So many seconds without an image, or without a camera_info that belongs to one, are worth a warning: before,
@@ -62,7 +63,8 @@ class NodeDiagnostics:
     def __init__(self, node: Node, status: Callable[[], NodeStatus]) -> None:
         self._node = node
         self._status = status
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, qos_overriding_options=overrides)
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._judges: dict[str, CameraJudge] = {}
         self._timer = node.create_timer(PERIOD_S, self._publish, clock=self._clock)

@@ -59,10 +59,10 @@ MAY_IMPORT = {
     "video_writer": {"errors", "frames"},
 }  # fmt: skip
 ROS_MODULES = {
-    "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result", "frame_slot",
-    "frame_transforms", "frame_worker", "hri_body", "hri_messages", "hri_publishers", "image_messages", "joint_cloud",
-    "marker_messages", "messages", "node", "parameter_set", "params", "people_messages", "publishers", "reports",
-    "spinning", "video_source",
+    "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result",
+    "frame_slot", "frame_transforms", "frame_worker", "hri_body", "hri_messages", "hri_publishers",
+    "image_messages", "joint_cloud", "launch_arguments", "marker_messages", "messages", "node", "parameter_set",
+    "params", "people_messages", "publishers", "reports", "spinning", "video_source",
 }  # fmt: skip
 ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
 RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "tflite_runtime", "pycuda"}
