@@ -53,6 +53,8 @@ setup(
         "onnxruntime": ["onnxruntime>=1.17"],
         "openvino": ["openvino>=2024.0"],
         "video": ["av>=12"],
+        # From 0.23 on it demands numpy 2, with which ROS 2's message packages do not work.
+        "rerun": ["rerun-sdk>=0.22,<0.23"],
         "test": ["pytest", "pytest-timeout", "hypothesis", "scikit-image"],
     },
     entry_points={

@@ -28,6 +28,7 @@ from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.publishers import PosePublishers
 from metrabs_ros.reports import Reports
+from metrabs_ros.rerun_log import RerunLog
 
 RCLError = rclpy_implementation.RCLError
 
@@ -70,6 +71,7 @@ class CameraStream:
         camera_params: Callable[[], CameraParams],
         transforms: FrameTransforms,
         reports: Reports,
+        recording: RerunLog | None = None,
     ) -> None:
         """``name``: "" for the only camera, else what its topics begin with. Raises InputError for a calibration that
         cannot be used."""
@@ -79,6 +81,7 @@ class CameraStream:
         self._camera_params = camera_params
         self._transforms = transforms
         self._reports = reports
+        self._recording = recording
         self._calibration = CalibrationSource(camera_params())
         self._look = FrameLook(self._calibration, transforms, params, camera_params, reports)
         self._outputs = PosePublishers(node, f"~/{name}/" if name else "~/", hri=params().publish_hri)
@@ -147,6 +150,8 @@ class CameraStream:
         counts.latency_s = 1e-9 * self._node.get_clock().now().nanoseconds - stamp_s(result.image_header)
         counts.last, counts.people = result, len(result.poses)
         counts.done += 1
+        if self._recording is not None:
+            self._record(self._recording, result)
 
     def note_failure(self) -> None:
         self._counts.failed += 1
@@ -200,10 +205,24 @@ class CameraStream:
         return not is_taken_from_latest or self._latest_info is not None
 
     def _hand_on(self, whole: dict[str, Any]) -> None:
-        if not self._outputs.wants_anything:
+        if not self._outputs.wants_anything and self._recording is None:
             return
         info = whole.get("camera_info", self._latest_info if self._calibration.needs_info else None)
         self._submit(CameraMessages(whole["image"], info, whole.get("detections")))
+
+    def _record(self, recording: RerunLog, result: FrameResult) -> None:
+        counts = self._counts
+        figures = {f"{stage}_ms": 1e3 * taken for stage, taken in counts.stages.items()}
+        recording.log(
+            result.image_rgb,
+            result.camera,
+            result.skeleton,
+            result.poses,
+            stamp_s(result.image_header),
+            name=self.name,
+            figures={"latency_ms": 1e3 * counts.latency_s, "frames_failed": float(counts.failed), **figures},
+            out_cam=None if result.header is result.image_header else (result.R_out_cam, result.t_out_cam),
+        )
 
     def _complain(self) -> None:
         """Of what the images lack."""

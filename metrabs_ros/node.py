@@ -23,6 +23,7 @@ from metrabs_ros.frame_worker import FrameWorker
 from metrabs_ros.parameter_set import ParameterSet
 from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.reports import Reports
+from metrabs_ros.rerun_log import RerunLog
 from metrabs_ros.spinning import spin
 
 RCLError = rclpy_implementation.RCLError
@@ -61,6 +62,7 @@ class PoseNode(LifecycleNode):
         self._reports = Reports(self.get_logger())
         self._worker: FrameWorker | None = None
         self._cameras: list[CameraStream] = []
+        self._recording: RerunLog | None = None
         self._transforms = FrameTransforms(self, self._reports)
         self._settings: ParameterSet[NodeParams] = ParameterSet(
             self,
@@ -141,12 +143,15 @@ class PoseNode(LifecycleNode):
 
     def _open(self) -> None:
         params = self._settings.record()
+        self._recording = RerunLog(params.rerun_to) if params.rerun else None
         camera_params: dict[str, Callable[[], CameraParams]] = {
             name: settings.record for name, settings in self._camera_settings.items()
         } or {"": self._settings.record}
         for name, of_camera in camera_params.items():
             self._cameras.append(
-                CameraStream(self, name, self._settings.record, of_camera, self._transforms, self._reports)
+                CameraStream(
+                    self, name, self._settings.record, of_camera, self._transforms, self._reports, self._recording
+                )
             )
         pipelines = self._open_pipelines(
             params.engine,
@@ -206,6 +211,9 @@ class PoseNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.close()
 
     def _refuse_impossible_transitions(self) -> None:
         # rclpy lets the RCLError of an impossible transition out of spin(), and the caller waits for ever.

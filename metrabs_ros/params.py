@@ -132,6 +132,10 @@ class NodeParams(CameraParams):
     publish_people: bool = setting(True, "Whether to publish ~/people.", ANY_TIME)
     publish_joints: bool = setting(True, "Whether to publish ~/joints.", ANY_TIME)
     publish_image_annotated: bool = setting(True, "Whether to publish ~/image_annotated.", ANY_TIME)
+    rerun: bool = setting(False, "Whether to log images, people and figures to Rerun; needs rerun-sdk.")
+    rerun_to: str = setting(
+        "", "Where rerun logs to: FILE.rrd, a viewer's HOST:PORT; empty: the viewer on this machine, which is started."
+    )
     annotated_jpeg_quality: int = setting(80, "Quality of ~/image_annotated/compressed.", ANY_TIME, between=(1, 100))
 
     def __post_init__(self) -> None:

@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "frames": {"errors"},
     "annotate": {"camera", "pose", "skeleton"},
     "video_writer": {"errors", "frames"},
+    "rerun_log": {"annotate", "camera", "errors", "pose", "skeleton", "video_writer"},
 }  # fmt: skip
 ROS_MODULES = {
     "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result",
@@ -144,6 +145,7 @@ def test_runtimes_and_ros_stay_in_their_rooms(path: Path) -> None:
     if room_of(path) not in ROS_MODULES:
         assert not {package for package in foreign(path) if is_ros(package)}
     assert not foreign(path) & {"torch", "torchvision", "training", "demo", "tests"}
+    assert "rerun" not in foreign(path) or path.stem == "rerun_log", "rerun-sdk is optional"
 
 
 def test_each_backend_imports_one_runtime() -> None:
@@ -153,7 +155,7 @@ def test_each_backend_imports_one_runtime() -> None:
 
 def test_what_runs_without_ros_imports_nothing_that_needs_it() -> None:
     """Through all it imports: the command must start on a machine without a ROS 2."""
-    for start in ("pipeline", "cli", "frames", "annotate"):
+    for start in ("pipeline", "cli", "frames", "annotate", "rerun_log"):
         reached, todo = set(), [start]
         while todo:
             room = todo.pop()
