@@ -19,6 +19,7 @@ from vision_msgs.msg import Detection2DArray
 
 from metrabs_ros.calibration_source import CalibrationSource
 from metrabs_ros.diagnostics import CameraStatus
+from metrabs_ros.errors import InputError
 from metrabs_ros.frame_look import CameraMessages, FrameLook
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.frame_slot import StampMatching
@@ -53,6 +54,8 @@ class _Counts:
     images: int = 0
     done: int = 0
     failed: int = 0
+    # Counted in the executor's thread, failed in the worker's.
+    refused: int = 0
     dropped_before: int = 0
     people: int = 0
     last: FrameResult | None = None
@@ -164,7 +167,8 @@ class CameraStream:
             images=counts.images,
             done=counts.done,
             dropped=dropped - counts.dropped_before,
-            failed=counts.failed + self._matching.given_up("image"),
+            failed=counts.failed + counts.refused + self._matching.given_up("image"),
+            unmatched=self._matching.overtaken("image"),
             latency_s=counts.latency_s,
             stage_s=counts.stages,
             last_stamp_s=None if last is None else stamp_s(last.image_header),
@@ -208,7 +212,15 @@ class CameraStream:
         if not self._outputs.wants_anything and self._recording is None:
             return
         info = whole.get("camera_info", self._latest_info if self._calibration.needs_info else None)
-        self._submit(CameraMessages(whole["image"], info, whole.get("detections")))
+        messages = CameraMessages(whole["image"], info, whole.get("detections"))
+        try:
+            # Else a frame of no use would take the place of a good one that waits.
+            self._look.check(messages)
+        except InputError as error:
+            self._counts.refused += 1
+            self._reports.input_error(error)
+        else:
+            self._submit(messages)
 
     def _record(self, recording: RerunLog, result: FrameResult) -> None:
         counts = self._counts

@@ -23,11 +23,12 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 class CameraStatus:
     """One camera. Counts are since activation.
 
-    name "" for the only one; images that arrived; frames worked on (done), passed over for newer ones (dropped),
-    and of no use (failed: no camera_info, undecodable, a fault); latency_s from the last image's stamp to what was
-    published of it; stage_s: how long each stage of the last frame took, by name; last_stamp_s of the last frame done,
-    None before it; people in it; state: a sentence on the camera ("640x480, plumb_bob, 30 Hz"); trouble: a sentence
-    where something is lacking, as camera_info, which gives a WARN.
+    name "" for the only one; images that arrived; frames worked on (done), passed over for newer ones (dropped), of no
+    use (failed: no camera_info, undecodable, a fault), and overtaken by a newer one while their camera_info or
+    detections were to come (unmatched); latency_s from the last image's stamp to what was published of it; stage_s: how
+    long each stage of the last frame took, by name; last_stamp_s of the last frame done, None before it; people in it;
+    state: a sentence on the camera ("640x480, plumb_bob, 30 Hz"); trouble: a sentence where something is lacking, as
+    camera_info, which gives a WARN.
     """
 
     name: str = ""
@@ -35,6 +36,7 @@ class CameraStatus:
     done: int = 0
     dropped: int = 0
     failed: int = 0
+    unmatched: int = 0
     latency_s: float = math.nan
     stage_s: Mapping[str, float] = field(default_factory=dict)
     last_stamp_s: float | None = None
@@ -111,6 +113,7 @@ class CameraJudge:
             "frames": str(camera.done),
             "frames dropped": str(camera.dropped),
             "frames failed": str(camera.failed),
+            "frames unmatched": str(camera.unmatched),
             "last stamp (s)": "" if camera.last_stamp_s is None else f"{camera.last_stamp_s:.6f}",
             "people": str(camera.people),
             "camera": camera.state,

@@ -305,7 +305,11 @@ def check_image(image_rgb: NDArray[np.generic], camera: Camera) -> None:
         raise InputError(
             f"An image must be [H,W,3] uint8 RGB, got {list(image_rgb.shape)} {image_rgb.dtype}: convert it first."
         )
-    height, width = image_rgb.shape[:2]
+    check_size(camera, image_rgb.shape[1], image_rgb.shape[0])
+
+
+def check_size(camera: Camera, width: int, height: int) -> None:
+    """Raises InputError unless the camera's images have this size."""
     if (width, height) != camera.size:
         raise InputError(
             f"The camera is calibrated for images of {camera.size[0]}x{camera.size[1]}, got one of {width}x{height}: "

@@ -53,6 +53,7 @@ def test_a_camera_that_does_well_is_ok_with_its_rates_and_times() -> None:
         "frames": "59",
         "frames dropped": "2",
         "frames failed": "0",
+        "frames unmatched": "0",
         "last stamp (s)": "12.500000",
         "people": "2",
         "camera": "640x480, plumb_bob",
