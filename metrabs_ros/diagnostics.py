@@ -48,13 +48,15 @@ class CameraStatus:
 @dataclass(frozen=True)
 class NodeStatus:
     """The node: its lifecycle state's name; the engine, its backend and device; failure: a sentence where the engine
-    failed, which gives an ERROR."""
+    failed, which gives an ERROR; calls: of several cameras, how many batches ran and how many of them were of several
+    cameras at once."""
 
     lifecycle: str = "unconfigured"
     engine: str = ""
     backend: str = ""
     device: str = ""
     failure: str = ""
+    calls: tuple[int, int] = (0, 0)
     cameras: tuple[CameraStatus, ...] = ()
 
 
@@ -150,6 +152,8 @@ def engine_to_msg(status: NodeStatus, node_name: str) -> DiagnosticStatus:
         "device": status.device,
         "people": str(sum(camera.people for camera in status.cameras)),
     }
+    if len(status.cameras) > 1:
+        values["batches"], values["batches of several cameras"] = map(str, status.calls)
     level = ERROR if status.failure else OK
     message = status.failure or f"{status.lifecycle.capitalize()}."
     return _to_msg(level, f"{node_name}: engine", message, status.device, values)

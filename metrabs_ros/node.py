@@ -187,6 +187,7 @@ class PoseNode(LifecycleNode):
             pipeline.engine.backend_name,
             pipeline.engine.device,
             self._worker.failure,
+            self._worker.pipelines.calls,
             tuple(camera.status(self._worker.dropped(index)) for index, camera in enumerate(self._cameras)),
         )
 

@@ -81,6 +81,26 @@ def test_the_compressed_topic_itself_can_be_remapped(domain: int) -> None:
         node.wait_for("Waiting for images on /my/jpegs with /camera_info")
 
 
+# --- encodings --------------------------------------------------------------------------------------------------------
+
+# Two people, for the fake pipeline: a grey of 2, and how many bytes of it make a pixel. Luma 16 is black, and 18 is 2.
+GREY_2 = {
+    "rgb8": b"\2\2\2", "bgr8": b"\2\2\2", "rgba8": b"\2\2\2\xff", "bgra8": b"\2\2\2\xff", "mono8": b"\2",
+    "mono16": b"\2\2", "yuv422": b"\x80\x12", "uyvy": b"\x80\x12", "yuv422_yuy2": b"\x12\x80", "yuyv": b"\x12\x80",
+    "bayer_rggb8": b"\2", "bayer_bggr8": b"\2", "bayer_gbrg8": b"\2", "bayer_grbg8": b"\2",
+}  # fmt: skip
+
+
+def test_every_encoding_arrives_as_the_same_picture(domain: int) -> None:
+    with fake_node(domain) as node, PosePeer(domain) as peer:
+        peer.wait_for_subscribers()
+        for index, (encoding, pixel) in enumerate(GREY_2.items()):
+            image, info = frame(0, header_at(1000.0 + index))
+            image.encoding, image.step = encoding, SIZE[0] * len(pixel) + 8
+            image.data = array.array("B", (pixel * SIZE[0] + bytes(8)) * SIZE[1])
+            assert shown(1, 2) <= actions(peer.answer(image, info)), f"{encoding}:\n{node.output}"
+
+
 # --- calibrations -----------------------------------------------------------------------------------------------------
 
 
