@@ -43,7 +43,7 @@ class RerunLog:
         self._skeletons: dict[str, Skeleton] = {}
         self._tracks: defaultdict[str, dict[int, deque[Floats]]] = defaultdict(dict)
         if not str(target):
-            self._rr.spawn(recording=self._recording)
+            self._start_viewer()
         elif re.fullmatch(r"[\w.-]+:\d+", str(target)):
             self._rr.connect_tcp(str(target), recording=self._recording)
         elif Path(target).suffix == ".rrd":
@@ -85,6 +85,15 @@ class RerunLog:
     def close(self) -> None:
         """Everything has been written when it returns."""
         self._rr.disconnect(recording=self._recording)
+
+    def _start_viewer(self) -> None:
+        try:
+            self._rr.spawn(recording=self._recording)
+        except RuntimeError as error:
+            raise InputError(
+                f"Cannot start the Rerun viewer ({_first_line(error)}): put the folder of the command `rerun` on the "
+                "PATH, start it yourself and log to 127.0.0.1:9876, or log to a file ending in .rrd."
+            ) from error
 
     def _begin(self, name: str, skeleton: Skeleton, is_optical: bool) -> None:
         """What holds for all frames: the joints' names, the bones, and a colour for each class of track ids."""
@@ -143,6 +152,10 @@ class RerunLog:
 
     def _put(self, name: str, entity: str, what: Any) -> None:
         self._recording.log(f"{name}/{entity}" if name else entity, what)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def _radii(pose: TrackedPose) -> Floats:

@@ -130,6 +130,12 @@ def test_where_it_cannot_log_to_is_said(target: str, words: str) -> None:
         RerunLog(target)
 
 
+def test_a_viewer_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match=r"Cannot start the Rerun viewer \(Failed to find .*log to 127\.0\.0\.1:9876"):
+        RerunLog()
+
+
 # --- absent -----------------------------------------------------------------------------------------------------------
 
 
