@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
 from pose_node_for_tests import real_node, set_parameter
 from ros_support import PosePeer, free_domain, header_at
 from sensor_msgs.msg import PointCloud2
@@ -77,6 +79,24 @@ def test_a_convention_and_views_give_its_joints_with_their_uncertainty(domain: i
         assert np.isnan(viewer.joints(1.1)["uncertainty"]).all()
 
 
+def test_cleanup_frees_what_configure_took(domain: int) -> None:
+    with real_node(domain, *given("autostart:=false")) as node, PosePeer(domain) as peer:
+        assert peer.state() == "unconfigured"
+        start_mb, cleaned_mb, handles = node.rss_mb, [], []
+        for _ in range(3):
+            assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+            configured_mb = node.rss_mb
+            assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+            assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+            assert peer.change_state(Transition.TRANSITION_CLEANUP)
+            cleaned_mb.append(node.rss_mb)
+            handles.append(len(list(Path(f"/proc/{node.pid}/fd").iterdir())))
+        # What a runtime keeps for the process is taken once.
+        assert configured_mb - cleaned_mb[-1] > 0.4 * (configured_mb - start_mb), (start_mb, configured_mb, cleaned_mb)
+        assert cleaned_mb[-1] - cleaned_mb[0] < 10, cleaned_mb
+        assert handles[-1] == handles[0]
+
+
 def test_who_stands_still_shakes_a_third_where_smoothing_is_on(domain: int) -> None:
     """The picture trembles by up to 3 px, as a camera or a detector's boxes do; off and on at run time."""
     method = "one_euro"
@@ -85,16 +105,18 @@ def test_who_stands_still_shakes_a_third_where_smoothing_is_on(domain: int) -> N
         rng = np.random.default_rng(0)
         viewer.joints(0.0)
         stamp_s, shaking = 1.0, {}
-        for setting, frames in (("none", 15), (method, 45)):
+        for setting, frames in (("none", 12), (method, 36)):
             assert set_parameter(viewer, "smoothing.method", setting).successful
-            seen = []
+            seen: list[np.ndarray] = []
             for _ in range(frames):
                 stamp_s += 1 / 30
                 up, left = rng.integers(-3, 4, 2).tolist()
                 people = viewer.joints(stamp_s, (up, left))
-                (astronaut,) = np.flatnonzero(people["track_id"][:, 0] == 1)
-                seen.append(people["xyz"][astronaut])
-            steps = np.diff(np.array(seen)[-15:], axis=0)
+                # The engine may see somebody in the background, too.
+                places = people["xyz"]
+                last = seen[-1] if seen else places[0]
+                seen.append(places[np.linalg.norm(places - last, axis=-1).mean(-1).argmin()])
+            steps = np.diff(np.array(seen)[-12:], axis=0)
             shaking[setting] = float(np.sqrt((steps**2).sum(-1).mean()))
         print(f"\nfrom frame to frame, m: {shaking}")
         assert shaking["none"] > 3 * shaking[method]
