@@ -34,7 +34,8 @@ from metrabs_ros.pipeline import DEFAULT_ENGINE
 
 # What is read before this is how caches and the engine fill up.
 SETTLED = 0.25
-MOST_GROWTH_MB, MOST_NEW_HANDLES = 20.0, 4
+# An engine keeps some 20 MB for each number of people that it sees at once for the first time, however late that is.
+MOST_GROWTH_MB, MOST_NEW_HANDLES = 60.0, 4
 _START_S = 60.0
 
 app = cli.new_app(__doc__)

@@ -31,8 +31,8 @@ def test_a_node_that_fills_its_caches_and_stays_has_not_grown() -> None:
 
 
 def test_a_leak_of_memory_or_handles_is_seen() -> None:
-    leak = Drift.of(readings([300 + 4.0 * i for i in range(12)]))
-    assert leak.memory_mb == pytest.approx(24)
+    leak = Drift.of(readings([300 + 12.0 * i for i in range(12)]))
+    assert leak.memory_mb == pytest.approx(24 * 3)
     assert leak.grew
     assert Drift.of(readings([300.0] * 12, handles=[30 + i for i in range(12)])).grew
 
