@@ -1,0 +1,20 @@
+"""metrabs-engine: the engines there are, their weights, and what is built of them. One verb a file.
+
+A verb is a function with typer's annotations, registered below under its name.
+"""
+
+from __future__ import annotations
+
+from metrabs_ros import cli
+from metrabs_ros.cli.engine.fetch import fetch
+from metrabs_ros.cli.engine.info import info
+from metrabs_ros.cli.engine.list_engines import list_engines
+
+app = cli.new_app("The engines that metrabs-pose and pose_node can run, and their weights.")
+app.command("fetch")(fetch)
+app.command("list")(list_engines)
+app.command("info")(info)
+
+
+def main() -> None:
+    cli.run(app, "metrabs-engine")

@@ -1,0 +1,37 @@
+"""metrabs-engine info."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from metrabs_ros import weights
+from metrabs_ros.cli.engine.shown import console, weights_state
+from metrabs_ros.model_spec import find_spec, load_spec
+
+
+def info(name: Annotated[str, typer.Argument(help="An engine by name or spec file.")]) -> None:
+    """Show what is known about one engine."""
+    spec = load_spec(find_spec(name))
+    source = spec.weights.source
+    rows = {
+        "name": spec.name,
+        "kind": spec.kind,
+        "about": spec.description.strip(),
+        "licence": spec.licence,
+        "spec": spec.path,
+        "weights": f"{spec.weights.file}, {weights_state(spec)}",
+        "looked for in": ", ".join(map(str, weights.weight_folders(spec.path))),
+        "sha256": spec.weights.sha256,
+        "source": f"{source.member} in {source.package}" if source else "none named",
+        "input": f"{spec.input.size}x{spec.input.size} RGB, {spec.input.layout}",
+        "detector": spec.detector,
+        "joints": f"{len(spec.joints)}: {', '.join(spec.joints)}" if spec.joints else None,
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for key, value in rows.items():
+        if value is not None:
+            table.add_row(key, str(value))
+    console.print(table)

@@ -1,0 +1,20 @@
+"""How the verbs show engines."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from metrabs_ros import weights
+from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import ModelSpec
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def weights_state(spec: ModelSpec) -> str:
+    """Whether the weights are there, and what to do where they are not."""
+    try:
+        place = weights.find_weights(spec.weights, spec.path)
+    except InputError:
+        return f"missing: metrabs-engine fetch {spec.path.stem}" if spec.weights.source else "missing"
+    return "there" if weights.has_hash(place, spec.weights.sha256) else f"wrong sha256: {place}"
