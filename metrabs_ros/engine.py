@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 
 # In the order in which "auto" tries them.
 BACKENDS = {"openvino": "OpenVinoNetwork", "onnxruntime": "OnnxRuntimeNetwork"}
+# These run what `metrabs-engine build` made, so they are only taken where they are asked for.
+BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
 
 class Network(Protocol):
@@ -72,6 +74,11 @@ class Engine:
     @property
     def device(self) -> str:
         return self._network.device
+
+    @property
+    def network(self) -> Network:
+        """What runs it."""
+        return self._network
 
     @property
     def scores_people(self) -> bool:
@@ -186,8 +193,9 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    if backend != "auto" and backend not in BACKENDS:
-        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*BACKENDS, 'auto'])}.")
+    classes = BACKENDS | BUILT_BACKENDS
+    if backend != "auto" and backend not in classes:
+        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, 'auto'])}.")
     refusals = []
     for name in BACKENDS if backend == "auto" else [backend]:
         try:
@@ -196,7 +204,7 @@ def _network_class(backend: str, weights: Path) -> Any:
             refusals.append(f"{name} is not installed ({error})")
             continue
         if weights.suffix in module.SUFFIXES:
-            return getattr(module, BACKENDS[name])
+            return getattr(module, classes[name])
         refusals.append(f"{name} reads {', '.join(module.SUFFIXES)}")
     raise InputError(f"No backend can run {weights.name}: {'; '.join(refusals)}. Install or choose one that can.")
 

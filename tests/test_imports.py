@@ -33,8 +33,13 @@ MAY_IMPORT = {
     "conventions": {"errors", "skeleton"},
     "model_spec": {"errors", "skeleton", "strict", "uncertainty"},
     "weights": {"errors", "model_spec"},
-    "backends": {"errors", "model_spec"},
+    "built_engines": {"errors", "model_spec", "strict", "weights"},
+    "backends": {"built_engines", "errors", "model_spec"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
+    "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
+    "reference_people": {"errors", "model_spec"},
+    "parity": {"engine", "errors"},
+    "quantize": {"backends", "build_engine", "engine", "errors", "model_spec", "parity", "reference_people", "weights"},
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
@@ -65,7 +70,7 @@ ROS_MODULES = {
     "spinning", "video_source",
 }  # fmt: skip
 ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
-RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "tflite_runtime", "pycuda"}
+RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "tflite_runtime", "pycuda"}
 
 
 def sources() -> list[Path]:

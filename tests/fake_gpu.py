@@ -1,0 +1,194 @@
+"""A fake GPU and a fake TensorRT around the small network of networks_for_tests, for what needs no real ones.
+
+The fake stands in for the hardware only: memory with a limit, a stream, graphs that replay what was recorded. Addresses
+are real ones of this process. The engine "computes" with numpy what the network computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from networks_for_tests import ROWS, SIZE, computed
+
+from metrabs_ros.backends.trt.device import OutOfMemoryError
+from metrabs_ros.built_engines import Gpu
+
+OUTPUTS = {"landmarks": (ROWS * 4,), "world": (ROWS * 3,), "score": (1,)}
+SHAPES = {"image": (3, SIZE, SIZE), **OUTPUTS}
+SCRATCH_BYTES = 1000
+
+
+class FakeDevice:
+    """Device with ``room`` bytes. Counts what it does; work is done at once, or noted where it is being captured."""
+
+    def __init__(self, room: int = 1 << 30, gpu: Gpu = Gpu("Fake GPU", "8.6", "1.0")) -> None:  # noqa: B008
+        self.gpu = gpu
+        self.stream = 1
+        self.room = room
+        self.memory: dict[int, Any] = {}
+        self.pinned_arrays: list[int] = []
+        self.graphs: list[list[Callable[[], None]]] = []
+        self.launches = 0
+        self.closed = False
+        self._recording: list[Callable[[], None]] | None = None
+
+    def current(self) -> Any:
+        return contextlib.nullcontext()
+
+    @property
+    def used(self) -> int:
+        return sum(len(memory) for memory in self.memory.values())
+
+    def allocated(self, nbytes: int) -> int:
+        if self.used + nbytes > self.room:
+            raise OutOfMemoryError("fake: no room")
+        memory = (ctypes.c_byte * nbytes)()
+        self.memory[ctypes.addressof(memory)] = memory
+        return ctypes.addressof(memory)
+
+    def free(self, address: int) -> None:
+        del self.memory[address]
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        array = np.full(shape, np.nan, dtype)
+        self.pinned_arrays.append(array.ctypes.data)
+        return array
+
+    def free_pinned(self, array: np.ndarray) -> None:
+        self.pinned_arrays.remove(array.ctypes.data)
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        self.do(lambda: ctypes.memmove(address, array.ctypes.data, array.nbytes))
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        self.do(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes))
+
+    def do(self, work: Callable[[], Any]) -> None:
+        if self._recording is None:
+            work()
+        else:
+            self._recording.append(work)
+
+    def synchronize(self) -> None:
+        pass
+
+    def captured(self, work: Callable[[], None]) -> Any:
+        self._recording = []
+        work()
+        graph, self._recording = self._recording, None
+        self.graphs.append(graph)
+        return graph
+
+    def launch(self, graph: Any) -> None:
+        assert graph in self.graphs, "a graph that was freed"
+        self.launches += 1
+        for step in graph:
+            step()
+
+    def free_graph(self, graph: Any) -> None:
+        self.graphs.remove(graph)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def array_at(address: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The float32 numbers at an address, not a copy."""
+    count = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)
+
+
+class FakeContext:
+    """IExecutionContext: refuses to run without shape, tensors and enough scratch memory that is still allocated."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self._device = device
+        self._count = 0
+        self._addresses: dict[str, int] = {}
+        self._scratch = (0, 0)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        assert (name, shape[1:]) == ("image", SHAPES["image"])
+        self._count = shape[0]
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self._addresses[name] = address
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return SCRATCH_BYTES * self._count
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self._scratch = (address, size)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == self._device.stream
+        count, addresses, (scratch, size) = self._count, dict(self._addresses), self._scratch
+        assert size >= SCRATCH_BYTES * count
+
+        def work() -> None:
+            assert scratch in self._device.memory, "scratch memory that was freed"
+            for name, address in addresses.items():
+                memory = self._device.memory[address]
+                assert len(memory) >= 4 * count * int(np.prod(SHAPES[name])), f"{name} has no room"
+            array_at(scratch, (count,))[:] = 1
+            crops = array_at(addresses["image"], (count, *SHAPES["image"])).transpose(0, 2, 3, 1)
+            for name, values in computed(crops).items():
+                array_at(addresses[name], values.shape)[:] = values
+
+        self._device.do(work)
+        return True
+
+
+class FakeTrt:
+    """The parts of the module tensorrt that running an engine takes."""
+
+    __version__ = "11.0.fake"
+
+    class TensorIOMode:
+        INPUT, OUTPUT = "in", "out"
+
+    class ExecutionContextAllocationStrategy:
+        USER_MANAGED = 2
+
+    class ILogger:
+        ERROR, INTERNAL_ERROR, WARNING = "E", "F", "W"
+
+    def __init__(self, device: FakeDevice, people: tuple[int, int, int] = (1, 4, 32)) -> None:
+        self.device, self.people = device, people
+        self.contexts = 0
+
+    def Runtime(self, logger: Any) -> Any:
+        trt = self
+
+        class Engine:
+            num_io_tensors = len(SHAPES)
+
+            def get_tensor_name(self, i: int) -> str:
+                return list(SHAPES)[i]
+
+            def get_tensor_mode(self, name: str) -> str:
+                return trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT
+
+            def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+                return (-1, *SHAPES[name])
+
+            def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+                return [(count, *SHAPES[name]) for count in trt.people]
+
+            def create_execution_context(self, strategy: Any) -> FakeContext:
+                assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
+                trt.contexts += 1
+                return FakeContext(trt.device)
+
+        class Runtime:
+            def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
+                if content != b"engine":
+                    logger.log(trt.ILogger.ERROR, "fake: no engine")
+                    return None
+                return Engine()
+
+        return Runtime()
