@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "backends": {"built_engines", "errors", "model_spec"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
     "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
+    "auto_build": {"build_engine", "model_spec"},
     "reference_people": {"errors", "model_spec"},
     "parity": {"engine", "errors"},
     "quantize": {"backends", "build_engine", "engine", "errors", "model_spec", "parity", "reference_people", "weights"},
