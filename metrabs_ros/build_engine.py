@@ -150,7 +150,7 @@ def network_in(spec: ModelSpec, onnx: Path, precision: str) -> bytes:
                 f"{spec.path.stem}` first."
             )
         return quantized.read_bytes()
-    content: bytes = _onnx_graphs("lowered", precision).lowered(onnx, precision)
+    content: bytes = onnx_graphs("lowered", precision).lowered(onnx, precision)
     return content
 
 
@@ -163,13 +163,14 @@ def _network(spec: ModelSpec, onnx: Path, precision: str, strongly_typed: bool) 
     """What the builder reads, and where networks are weakly typed the names of the nodes that stay float32."""
     if strongly_typed or precision not in ("fp16", "bf16"):
         return network_in(spec, onnx, precision), []
-    graphs = _onnx_graphs("lowered", precision)
+    graphs = onnx_graphs("lowered", precision)
     model = graphs.folded(onnx)
     kept = sorted(graphs.decoding_nodes(model))
     return model.SerializeToString(), kept
 
 
-def _onnx_graphs(module: str, precision: str) -> Any:
+def onnx_graphs(module: str, precision: str) -> Any:
+    """A module of backends.onnx_graphs. Raises InputError where its packages are missing."""
     try:
         return importlib.import_module(f"metrabs_ros.backends.onnx_graphs.{module}")
     except ImportError as error:

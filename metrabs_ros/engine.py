@@ -169,17 +169,22 @@ def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Netwo
 
 def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, Floats]:
     """crops [N,S,S,3] in 0..1, normalized and laid out as the spec says, through the network in few calls."""
-    batch = crops
-    if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
-        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
-    if spec.input.layout == "NCHW":
-        batch = batch.transpose(0, 3, 1, 2)
-    batch = np.ascontiguousarray(batch, np.float32)
+    batch = network_input(spec, crops)
     at_once = spec.input.max_batch if spec.input.dynamic_batch else 1
     if len(batch) <= at_once:
         return network.run(batch)
     parts = [network.run(batch[i : i + at_once]) for i in range(0, len(batch), at_once)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def network_input(spec: ModelSpec, crops: Floats) -> Floats:
+    """crops [N,S,S,3] in 0..1 -> the batch, normalized and laid out as the spec says."""
+    batch = crops
+    if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
+        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
+    if spec.input.layout == "NCHW":
+        batch = batch.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(batch, np.float32)
 
 
 def check_hash(path: Path, sha256: str) -> None:

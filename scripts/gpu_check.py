@@ -58,7 +58,8 @@ def main() -> int:
             print(f"-- {name}: done, {time.monotonic() - begun:.1f} s", flush=True)
         except Exception:
             failed.append(name)
-            print(f"-- {name}: FAILED, {time.monotonic() - begun:.1f} s\n{traceback.format_exc()}", flush=True)
+            lines = traceback.format_exc().splitlines()
+            print(f"-- {name}: FAILED, {time.monotonic() - begun:.1f} s", *lines[-9:], sep="\n", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-gpu-") as cache:
         os.environ["METRABS_ROS_CACHE"] = cache
@@ -142,7 +143,7 @@ def start_up(backend: str) -> None:
 
 
 def run_tests(seconds: float) -> None:
-    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-q", "-rA", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-q", "-rA", "--tb=line"]
     environment = os.environ | {"METRABS_ROS_GPU": "demanded"}
     subprocess.run([*command, "-m", "gpu", "tests/test_gpu.py"], cwd=ROOT, check=True, timeout=seconds, env=environment)
 

@@ -30,6 +30,8 @@ class FakeDevice:
         self.stream = 1
         self.room = room
         self.memory: dict[int, Any] = {}
+        # Kept, so that no address comes twice and the use of freed memory is seen.
+        self._freed: list[Any] = []
         self.pinned_arrays: list[int] = []
         self.graphs: list[list[Callable[[], None]]] = []
         self.launches = 0
@@ -51,7 +53,7 @@ class FakeDevice:
         return ctypes.addressof(memory)
 
     def free(self, address: int) -> None:
-        del self.memory[address]
+        self._freed.append(self.memory.pop(address))
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = np.full(shape, np.nan, dtype)

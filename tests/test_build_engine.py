@@ -134,8 +134,10 @@ def test_what_is_there_already_is_not_built_again(tmp_path: Path) -> None:
 def test_a_damaged_engine_is_built_again(tmp_path: Path) -> None:
     spec = small_spec(tmp_path)
     engine = built(spec)
-    engine.path.write_bytes(engine.path.read_bytes()[:-1])
-    assert "is not the engine that was built" in refusal(engine.content)
+    content = engine.path.read_bytes()
+    for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1]), b""):
+        engine.path.write_bytes(damaged)
+        assert "is not the engine that was built" in refusal(engine.content)
     built(spec).content()
 
 

@@ -40,7 +40,9 @@ MAY_IMPORT = {
     "auto_build": {"build_engine", "model_spec"},
     "reference_people": {"errors", "model_spec"},
     "parity": {"engine", "errors"},
-    "quantize": {"backends", "build_engine", "engine", "errors", "model_spec", "parity", "reference_people", "weights"},
+    "quantize": {
+        "backends", "build_engine", "built_engines", "engine", "errors", "model_spec", "parity", "reference_people",
+    },
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},

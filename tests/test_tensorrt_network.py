@@ -52,6 +52,14 @@ def test_the_second_run_of_a_usual_size_becomes_a_graph_that_later_ones_repeat()
     assert device.graphs == []
 
 
+def test_graphs_end_where_scratch_memory_moves() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for i, count in enumerate([5, 2, 2, 2, 8, 2, 2]):
+        assert_is_computed(network, crops(count, seed=i))
+    network.close()
+
+
 def test_results_are_the_callers_own() -> None:
     network = opened(FakeDevice())
     first = network.run(crops(2))["world"]

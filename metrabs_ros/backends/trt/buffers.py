@@ -31,16 +31,12 @@ class Buffers:
         self.capacity = 0
 
     def reserve(self, capacity: int) -> None:
-        """Makes room for ``capacity`` crops; what was there before is gone."""
+        """Makes room for ``capacity`` crops; what was there before is gone. Where it fails, release() what it took."""
         self.release()
-        try:
-            for name, shape in self._shapes.items():
-                self._addresses[name] = self._device.allocated(nbytes_of((capacity, *shape), np.float32))
-            for name in [self._source, *self._wanted]:
-                self._host[name] = self._device.pinned((capacity, *self._shapes[name]), np.float32)
-        except BaseException:
-            self.release()
-            raise
+        for name, shape in self._shapes.items():
+            self._addresses[name] = self._device.allocated(nbytes_of((capacity, *shape), np.float32))
+        for name in [self._source, *self._wanted]:
+            self._host[name] = self._device.pinned((capacity, *self._shapes[name]), np.float32)
         self.capacity = capacity
 
     def release(self) -> None:
@@ -75,10 +71,9 @@ class Buffers:
             context.device_memory = self._scratch
         return moved
 
-    def fill(self, crops: Floats, count: int) -> None:
-        """Puts crops where the next upload takes ``count`` of them from; rows above them are zero."""
+    def fill(self, crops: Floats) -> None:
+        """Puts crops where the next upload takes them from; rows after them hold anything."""
         self._host[self._source][: len(crops)] = crops
-        self._host[self._source][len(crops) : count] = 0
 
     def upload(self, count: int) -> None:
         self._device.upload(self._addresses[self._source], self._host[self._source][:count])

@@ -132,7 +132,7 @@ class TensorRtNetwork:
         if count > self._buffers.capacity:
             self._forget_contexts()
             self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
-        self._buffers.fill(crops, count)
+        self._buffers.fill(crops)
         if count in self._graphs:
             self._device.launch(self._graphs[count])
         else:

@@ -11,6 +11,7 @@ from metrabs_ros.cli.engine.clean import clean
 from metrabs_ros.cli.engine.fetch import fetch
 from metrabs_ros.cli.engine.info import info
 from metrabs_ros.cli.engine.list_engines import list_engines
+from metrabs_ros.cli.engine.quantize import quantize
 from metrabs_ros.cli.engine.verify import verify
 
 app = cli.new_app("The engines that metrabs-pose and pose_node can run, and their weights.")
@@ -18,6 +19,7 @@ app.command("fetch")(fetch)
 app.command("list")(list_engines)
 app.command("info")(info)
 app.command("build")(build)
+app.command("quantize")(quantize)
 app.command("verify")(verify)
 app.command("clean")(clean)
 
