@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import tempfile
@@ -26,7 +27,7 @@ from metrabs_ros.built_engines import (
     store,
     write_atomically,
 )
-from metrabs_ros.engine import BUILT_BACKENDS, Engine, check_hash
+from metrabs_ros.engine import BUILT_BACKENDS, Engine, check_hash, check_input
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
 from metrabs_ros.weights import cache_folder, find_weights
@@ -70,6 +71,7 @@ def build_engine(
             network,
             options,
             reports.progress,
+            functools.partial(check_input, spec, onnx),
             None if module.BUILDS_WITHOUT_GPU else known_timing,
             float32_nodes,
         )

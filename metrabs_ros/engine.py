@@ -151,20 +151,25 @@ def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Netwo
     check_hash(weights, spec.weights.sha256)
     network_class = _network_class(backend, weights)
     network: Network = network_class(weights, spec.input, list(dict.fromkeys(outputs)))
+    check_input(spec, weights, network.input_names, network.input_shape)
+    return network
+
+
+def check_input(spec: ModelSpec, weights: Path, names: Sequence[str], shape: Sequence[int]) -> None:
+    """Raises InputError unless inputs of these names and of this shape (-1: any) are what the spec says."""
     size = spec.input.size
     image = [size, size, 3] if spec.input.layout == "NHWC" else [3, size, size]
-    fits = all(got in (-1, want) for got, want in zip(network.input_shape[1:], image, strict=False))
-    if spec.input.tensor not in network.input_names or len(network.input_shape) != 4 or not fits:
+    fits = all(got in (-1, want) for got, want in zip(shape[1:], image, strict=False))
+    if spec.input.tensor not in names or len(shape) != 4 or not fits:
         raise InputError(
-            f"{weights} takes {network.input_names} of shape {network.input_shape}, but its spec says "
+            f"{weights} takes {list(names)} of shape {list(shape)}, but its spec says "
             f"{spec.input.tensor!r} of [batch, {', '.join(map(str, image))}]: correct input in {spec.path}."
         )
-    if spec.input.dynamic_batch and network.input_shape[0] != -1:
+    if spec.input.dynamic_batch and shape[0] != -1:
         raise InputError(
-            f"{weights} takes batches of {network.input_shape[0]} only: set input: dynamic_batch to false in "
+            f"{weights} takes batches of {shape[0]} only: set input: dynamic_batch to false in "
             f"{spec.path}, or export it with a dynamic batch."
         )
-    return network
 
 
 def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, Floats]:

@@ -229,6 +229,22 @@ def test_corrupt_onnx_of_the_right_hash(tmp_path: Path, cache: Path, content: by
     assert not list((cache / "engines").glob("*.engine"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"input__size": 32}, "of shape [-1, 3, 16, 16], but its spec says 'image' of [batch, 3, 32, 32]"),
+        ({"input__tensor": "picture"}, "takes ['image'] of shape [-1, 3, 16, 16], but its spec says 'picture'"),
+        ({"input__layout": "NHWC"}, "[batch, 16, 16, 3]"),
+    ],
+)
+def test_a_network_of_another_input_is_not_built(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(lambda: built(small_spec(tmp_path, **changes)))
+
+
+def test_a_network_for_one_crop_under_a_spec_for_many(tmp_path: Path) -> None:
+    assert "takes batches of 1 only" in refusal(lambda: built(small_spec(tmp_path, pose_network(batch=1))))
+
+
 def test_onnx_of_another_hash(tmp_path: Path) -> None:
     spec = small_spec(tmp_path)
     with (tmp_path / "small.onnx").open("ab") as file:

@@ -24,4 +24,6 @@ class TensorRtRtxNetwork(TensorRtNetwork):
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str], precision: str | None = None) -> None:
         engine, device = opening.found(trt, "tensorrt_rtx", path, precision)
-        super().__init__(trt, "tensorrt_rtx", engine, outputs, device)
+        super().__init__(
+            trt, "tensorrt_rtx", engine.content(), outputs, device, engine.record.options.version_compatible
+        )

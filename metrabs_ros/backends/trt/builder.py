@@ -25,14 +25,15 @@ def build(
     onnx: bytes,
     options: BuildOptions,
     progress: Progress,
+    check_input: Callable[[list[str], list[int]], None],
     timing_cache: bytes | None = None,
     float32_nodes: Sequence[str] = (),
 ) -> tuple[bytes, bytes]:
     """The serialized engine and the timing cache after it, b"" where none is kept.
 
-    ``onnx`` is already in the options' precision; ``float32_nodes`` are those that must stay float32 where networks are
-    weakly typed (8.6); ``timing_cache`` is what an earlier build returned, None to keep none. Raises InputError with
-    what TensorRT said.
+    ``onnx`` is already in the options' precision; ``check_input(names, shape of the first)`` raises where the network
+    is another than expected; ``float32_nodes`` are those that must stay float32 where networks are weakly typed (8.6);
+    ``timing_cache`` is what an earlier build returned, None to keep none. Raises InputError with what TensorRT said.
     """
     logger = new_logger(trt)
     builder = trt.Builder(logger)
@@ -44,6 +45,8 @@ def build(
             f"TensorRT cannot read the ONNX ({' '.join(said[0].split())}): fetch or export it again, or take another "
             "backend."
         )
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    check_input([tensor.name for tensor in inputs], list(inputs[0].shape))
     config = builder.create_builder_config()
     _set_precision(trt, network, config, options, float32_nodes)
     if options.workspace_mib:

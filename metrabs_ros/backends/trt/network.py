@@ -30,8 +30,19 @@ class TensorRtNetwork:
     One thread works at a time, whichever it is. close() frees all that was taken from the GPU.
     """
 
-    def __init__(self, trt: Any, backend_name: str, engine: bytes, outputs: Sequence[str], device: Device) -> None:
-        """Raises InputError where TensorRT cannot read the engine or it lacks an output."""
+    def __init__(
+        self,
+        trt: Any,
+        backend_name: str,
+        engine: bytes,
+        outputs: Sequence[str],
+        device: Device,
+        host_code_allowed: bool = False,
+    ) -> None:
+        """``host_code_allowed``: the engine may bring the runtime it was built with, as version-compatible ones do.
+
+        Raises InputError where TensorRT cannot read the engine or it lacks an output.
+        """
         self._trt = trt
         self.backend_name = backend_name
         self._device = device
@@ -39,6 +50,8 @@ class TensorRtNetwork:
         self._logger = new_logger(trt)
         with device.current():
             self._runtime = trt.Runtime(self._logger)
+            if host_code_allowed:
+                self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(engine)
             if self._engine is None:
                 raise InputError(

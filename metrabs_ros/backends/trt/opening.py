@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from metrabs_ros.backends.trt.device import Device, open_device
-from metrabs_ros.built_engines import find_built
+from metrabs_ros.built_engines import BuiltEngine, find_built
 
 
-def found(trt: Any, backend: str, onnx: Path, precision: str | None = None) -> tuple[bytes, Device]:
-    """The engine's bytes, checked, and the GPU. Raises InputError with the command where there is none to run."""
+def found(trt: Any, backend: str, onnx: Path, precision: str | None = None) -> tuple[BuiltEngine, Device]:
+    """The engine and the GPU. Raises InputError with the command where there is none to run."""
     device = open_device()
-    engine = find_built(onnx, backend, trt.__version__, device.gpu, precision)
-    return engine.content(), device
+    return find_built(onnx, backend, trt.__version__, device.gpu, precision), device
