@@ -118,18 +118,22 @@ def measure(backend: str, precision: str, *capabilities: str) -> None:
 def time_batches(engine: Engine, crops: np.ndarray, precision: str) -> None:
     network = engine.network
     assert isinstance(network, TensorRtNetwork)
-    print(f"| {precision}, batch | median ms | best ms | crops/s | graph |")
-    for batch in BATCHES:
-        part = np.ascontiguousarray(crops[:batch])
-        for _ in range(10):
-            engine.infer(part)
-        took = []
-        for _ in range(RUNS):
-            begun = time.perf_counter()
-            engine.infer(part)
-            took.append(time.perf_counter() - begun)
-        median, graph = float(np.median(took)), batch in network.graph_sizes
-        print(f"| {batch} | {1e3 * median:.2f} | {1e3 * min(took):.2f} | {batch / median:.0f} | {graph} |", flush=True)
+    print(f"| {precision}, batch | graphs | median ms | best ms | crops/s |")
+    for use_graphs in (True, False):
+        network.use_graphs = use_graphs
+        for batch in BATCHES:
+            part = np.ascontiguousarray(crops[:batch])
+            for _ in range(10):
+                engine.infer(part)
+            took = []
+            for _ in range(RUNS):
+                begun = time.perf_counter()
+                engine.infer(part)
+                took.append(time.perf_counter() - begun)
+            median, graph = float(np.median(took)), use_graphs and batch in network.graph_sizes
+            print(
+                f"| {batch} | {graph} | {1e3 * median:.2f} | {1e3 * min(took):.2f} | {batch / median:.0f} |", flush=True
+            )
     print(f"graphs refused: {network.graphs_refused or 'no'}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -58,6 +60,27 @@ def test_graphs_end_where_scratch_memory_moves() -> None:
     for i, count in enumerate([5, 2, 2, 2, 8, 2, 2]):
         assert_is_computed(network, crops(count, seed=i))
     network.close()
+
+
+def test_without_graphs_none_is_recorded_or_repeated() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for use_graphs, launches in ((False, 0), (True, 2), (False, 2)):
+        network.use_graphs = use_graphs
+        for i in range(3 if not use_graphs else 2):
+            assert_is_computed(network, crops(4, seed=i))
+        assert device.launches == launches
+    network.close()
+
+
+def test_a_closed_network_keeps_nothing_of_the_engine_alive() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    network.run(crops(2))
+    engine = weakref.ref(network._engine)
+    network.close()
+    gc.collect()
+    assert engine() is None
 
 
 def test_results_are_the_callers_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ GRAPH_SIZES = (1, 2, 4, 8, 16, 32)
 class TensorRtNetwork:
     """An engine on the GPU. Batches above the engine's profile, or above what the GPU has room for, run in parts.
 
-    One thread works at a time, whichever it is. close() frees all that was taken from the GPU.
+    One thread works at a time, whichever it is. ``use_graphs`` may be switched off, to compare. close() frees all that
+    was taken from the GPU.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class TensorRtNetwork:
         self._graphs: dict[int, Any] = {}
         self._runs: dict[int, int] = {}
         self._graphs_refused = ""
+        self.use_graphs = True
 
     @property
     def device(self) -> str:
@@ -121,7 +124,8 @@ class TensorRtNetwork:
         with self._lock, self._device.current():
             self._forget_contexts()
             self._buffers.release()
-            del self._engine, self._runtime
+            # All that holds the engine, which holds the weights on the GPU.
+            del self._new_context, self._buffers, self._engine, self._runtime
         self._device.close()
 
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
@@ -146,7 +150,7 @@ class TensorRtNetwork:
             self._forget_contexts()
             self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
         self._buffers.fill(crops)
-        if count in self._graphs:
+        if self.use_graphs and count in self._graphs:
             self._device.launch(self._graphs[count])
         else:
             self._run_or_record(count)
@@ -157,7 +161,7 @@ class TensorRtNetwork:
         """The second run of a size becomes a graph: the first one loads kernels, which cannot be recorded."""
         context = self._context(count)
         self._runs[count] = self._runs.get(count, 0) + 1
-        if self._runs[count] > 1 and count in GRAPH_SIZES and not self._graphs_refused:
+        if self._runs[count] > 1 and self._may_record(count):
             if not getattr(context, "is_stream_capturable", lambda _: True)(self._device.stream):
                 # TensorRT-RTX compiles kernels for the shape meanwhile: the next run may be recorded.
                 self._enqueue(context, count)
@@ -175,6 +179,9 @@ class TensorRtNetwork:
                 self._device.launch(graph)
                 return
         self._enqueue(context, count)
+
+    def _may_record(self, count: int) -> bool:
+        return self.use_graphs and not self._graphs_refused and count in GRAPH_SIZES and count not in self._graphs
 
     def _enqueue(self, context: Any, count: int) -> None:
         self._buffers.upload(count)
@@ -225,5 +232,11 @@ def _context_maker(trt: Any, engine: Any) -> Any:
         return lambda: engine.create_execution_context(strategies.USER_MANAGED)
     # TensorRT-RTX compiles kernels when contexts are made: one cache for all saves doing it once for each.
     config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
-    config.set_runtime_cache(config.create_runtime_cache())
-    return lambda: engine.create_execution_context(config)
+    cache = config.create_runtime_cache()
+    config.set_runtime_cache(cache)
+    return functools.partial(_context_with, engine, config, cache)
+
+
+def _context_with(engine: Any, config: Any, cache: Any) -> Any:
+    """``cache`` is only kept alive: the config does not do it."""
+    return engine.create_execution_context(config)
