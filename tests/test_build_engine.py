@@ -448,29 +448,30 @@ def test_commands_build_list_and_clean(
 
 
 def test_verify_tells_the_joints_and_refuses_what_is_too_far(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from metrabs_ros import parity
     from metrabs_ros.cli import engine as command
 
-    def run() -> tuple[int, str, str]:
-        arguments = ["verify", "metrabs_base", "--backend", "onnxruntime", "--precision", "fp16"]
+    def run(name: object) -> tuple[int, str, str]:
+        arguments = ["verify", str(name), "--backend", "onnxruntime", "--precision", "fp16"]
         monkeypatch.setattr(sys, "argv", ["metrabs-engine", *arguments])
         with pytest.raises(SystemExit) as ended:
             command.main()
         captured = capsys.readouterr()
         return int(ended.value.code or 0), " ".join(captured.out.split()), captured.err
 
-    code, out, _ = run()
+    code, out, _ = run("metrabs_base")
     assert code == 0
     for output in ("coords3d_rel", "coords2d", "spread3d", "confidence", "person_score"):
         assert output in out
     assert "within the bound of fp16: 1 mm" in out
-    monkeypatch.setitem(parity.BOUNDS_MM, "fp16", 0.01)
-    code, _, error = run()
+    monkeypatch.setitem(parity.BOUNDS_MM, "fp16", 1e-6)
+    code, out, error = run(small_spec(tmp_path).path)
     assert code == 2
+    assert "coords3d_rel" in out
     assert "mm away from float32 on the CPU" in error
-    assert "expected at most 0.01 mm in fp16" in error
+    assert "expected at most 1e-06 mm in fp16" in error
 
 
 def test_joints_that_are_no_numbers_fail_parity() -> None:
