@@ -7,6 +7,7 @@ names this library, this GPU, the very ONNX it was built from and the engine's o
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -148,10 +149,13 @@ def engine_file(name: str, backend: str, precision: str) -> str:
     return f"{name}.{backend}.{precision}.engine"
 
 
-def built_engines(folder: Path | None = None) -> list[BuiltEngine]:
-    """Every engine with a readable record, the latest built first. Raises InputError for a record that is damaged."""
-    folder = folder or engines_folder()
-    found = [BuiltEngine(_record(path), path.with_suffix(".engine")) for path in sorted(folder.glob("*.json"))]
+def built_engines(stem: str = "*") -> list[BuiltEngine]:
+    """Every engine with a record whose file's name begins so, the latest built first.
+
+    Raises InputError for a record that is damaged.
+    """
+    records = sorted(engines_folder().glob(f"{stem}.json"))
+    found = [BuiltEngine(_record(path), path.with_suffix(".engine")) for path in records]
     return sorted(found, key=lambda engine: engine.record.built_at, reverse=True)
 
 
@@ -162,7 +166,7 @@ def find_built(
     name, source_sha256 = onnx.stem, file_hash(onnx)
     candidates = [
         engine
-        for engine in built_engines()
+        for engine in built_engines(f"{glob.escape(name)}.{backend}.*")
         if engine.record.backend == backend
         and engine.record.name == name
         and precision in (None, engine.record.options.precision)
@@ -185,12 +189,12 @@ def find_built(
     )
 
 
-def store(record: EngineRecord, content: bytes, folder: Path | None = None) -> BuiltEngine:
+def store(record: EngineRecord, content: bytes) -> BuiltEngine:
     """Writes engine and record, each in one step or not at all: a record never goes with another's engine unnoticed.
 
     Raises InputError where the disk refuses; what was there before is then still there.
     """
-    target = (folder or engines_folder()) / record.file
+    target = engines_folder() / record.file
     text = json.dumps(asdict(record), indent=1) + "\n"
     write_atomically(target, content)
     write_atomically(target.with_suffix(".json"), text.encode())
@@ -214,12 +218,12 @@ def write_atomically(target: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(file: str, waiting: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
+def locked(file: str, waiting: Callable[[str], None]) -> Iterator[None]:
     """Holds the lock of an engine's file; ``waiting(sentence)`` is called once where another builder has it.
 
     Raises InputError where the folder cannot be written, so before hours of building, not after.
     """
-    path = (folder or engines_folder()) / f"{file}.lock"
+    path = engines_folder() / f"{file}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")

@@ -69,6 +69,14 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     assert str(engine.path.with_suffix(".json")) in refusal(lambda: here(engine))
 
 
+def test_a_damaged_record_of_another_engine_is_in_nobodys_way(tmp_path: Path, cache: Path) -> None:
+    engine = built(small_spec(tmp_path))
+    (cache / "engines" / "other.tensorrt_rtx.fp32.json").write_text("{")
+    (cache / "engines" / "small.tensorrt.fp32.json").write_text("{")
+    assert here(engine) == engine
+    built(small_spec(tmp_path), replace(SMALL, people=(1, 1, 1)))
+
+
 def test_an_engine_without_a_record_is_not_run(tmp_path: Path) -> None:
     engine = built(small_spec(tmp_path))
     engine.path.with_suffix(".json").unlink()
