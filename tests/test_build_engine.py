@@ -172,6 +172,13 @@ def test_onnx_of_another_hash(tmp_path: Path) -> None:
     assert "does not match its spec: expected sha256" in refusal(lambda: built(spec))
 
 
+def test_too_little_workspace_is_a_sentence() -> None:
+    options = BuildOptions("fp32", workspace_mib=16)
+    text = refusal(lambda: built(load_spec(find_spec("metrabs_base")), options))
+    assert "TensorRT could not build the engine" in text
+    assert "try more --workspace" in text
+
+
 def test_tflite_is_not_built() -> None:
     assert "is no .onnx, which TensorRT needs" in refusal(lambda: built(load_spec(find_spec("blazepose_full"))))
 

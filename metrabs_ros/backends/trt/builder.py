@@ -65,8 +65,8 @@ def build(
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise InputError(
-            f"TensorRT could not build the engine ({logger.last_error or 'it gave no reason'}): try another precision, "
-            "fewer people (--max-people) or a lower --optimization-level."
+            f"TensorRT could not build the engine ({logger.last_error or 'it gave no reason'}): try more "
+            "--workspace, fewer people (--max-people), another precision, or without --version-compatible."
         )
     return bytes(serialized), b"" if cache is None else bytes(cache.serialize())
 
