@@ -189,7 +189,7 @@ def _module(backend: str) -> Any:
         return importlib.import_module(f"metrabs_ros.backends.{backend}")
     except ImportError as error:
         raise InputError(
-            f"The backend {backend} is not installed ({error}): README.md says, under NVIDIA GPUs, how to get its library."
+            f"The backend {backend} is not installed ({error}): README.md says how to get its library."
         ) from error
 
 
