@@ -163,12 +163,13 @@ def quantized_file(spec: ModelSpec) -> Path:
 
 def _network(spec: ModelSpec, onnx: Path, precision: str, strongly_typed: bool) -> tuple[bytes, list[str]]:
     """What the builder reads, and where networks are weakly typed the names of the nodes that stay float32."""
-    if strongly_typed or precision not in ("fp16", "bf16"):
+    if strongly_typed or precision in ("fp32", "tf32"):
         return network_in(spec, onnx, precision), []
     graphs = onnx_graphs("lowered", precision)
-    model = graphs.folded(onnx)
-    kept = sorted(graphs.decoding_nodes(model))
-    return model.SerializeToString(), kept
+    network: tuple[bytes, list[str]] = graphs.with_decoding(
+        network_in(spec, onnx, precision) if precision == "int8" else graphs.folded(onnx).SerializeToString()
+    )
+    return network
 
 
 def onnx_graphs(module: str, precision: str) -> Any:

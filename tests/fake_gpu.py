@@ -104,8 +104,9 @@ def array_at(address: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)
 
 
-class FakeContext:
-    """IExecutionContext: refuses to run without shape, tensors and enough scratch memory that is still allocated."""
+class _Context:
+    """IExecutionContext but for its memory: refuses to run without shape, tensors and enough scratch memory that is
+    still allocated."""
 
     def __init__(self, device: FakeDevice) -> None:
         self._device = device
@@ -119,12 +120,6 @@ class FakeContext:
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self._addresses[name] = address
-
-    def update_device_memory_size_for_shapes(self) -> int:
-        return SCRATCH_BYTES * self._count
-
-    def set_device_memory(self, address: int, size: int) -> None:
-        self._scratch = (address, size)
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == self._device.stream
@@ -145,8 +140,48 @@ class FakeContext:
         return True
 
 
+class FakeContext(_Context):
+    """As TensorRT 10 and 11 have it."""
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return SCRATCH_BYTES * self._count
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self._scratch = (address, size)
+
+
+class FakeRtxContext(FakeContext):
+    """As TensorRT for RTX has it: for a while nothing can be recorded."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        super().__init__(device)
+        self._compiling = 3
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        assert stream == self._device.stream
+        self._compiling -= 1
+        return self._compiling < 0
+
+
+class Fake86Context(_Context):
+    """As TensorRT 8.6 has it: memory for the largest batch, given without its size."""
+
+    def __init__(self, device: FakeDevice, nbytes: int) -> None:
+        super().__init__(device)
+        self._nbytes = nbytes
+
+    @property
+    def device_memory(self) -> int:
+        return self._scratch[0]
+
+    @device_memory.setter
+    def device_memory(self, address: int) -> None:
+        assert len(self._device.memory[address]) >= self._nbytes
+        self._scratch = (address, self._nbytes)
+
+
 class FakeTrt:
-    """The parts of the module tensorrt that running an engine takes."""
+    """The parts of the module tensorrt that running an engine takes, as TensorRT 10 and 11 have them."""
 
     __version__ = "11.0.fake"
 
@@ -161,12 +196,22 @@ class FakeTrt:
 
     def __init__(self, device: FakeDevice, people: tuple[int, int, int] = (1, 4, 32)) -> None:
         self.device, self.people = device, people
-        self.contexts = 0
+
+    def way_to_contexts(self) -> type:
+        """What ICudaEngine has for making contexts."""
+        device, strategies = self.device, self.ExecutionContextAllocationStrategy
+
+        class Way:
+            def create_execution_context(self, strategy: Any) -> FakeContext:
+                assert strategy == strategies.USER_MANAGED
+                return FakeContext(device)
+
+        return Way
 
     def Runtime(self, logger: Any) -> Any:
         trt = self
 
-        class Engine:
+        class Engine(self.way_to_contexts()):  # type: ignore[misc]
             num_io_tensors = len(SHAPES)
 
             def get_tensor_name(self, i: int) -> str:
@@ -181,11 +226,6 @@ class FakeTrt:
             def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
                 return [(count, *SHAPES[name]) for count in trt.people]
 
-            def create_execution_context(self, strategy: Any) -> FakeContext:
-                assert strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED
-                trt.contexts += 1
-                return FakeContext(trt.device)
-
         class Runtime:
             def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
                 if content != b"engine":
@@ -194,3 +234,53 @@ class FakeTrt:
                 return Engine()
 
         return Runtime()
+
+
+class FakeRtx(FakeTrt):
+    """TensorRT for RTX: contexts come of a config that holds a cache of compiled kernels."""
+
+    __version__ = "1.7.fake"
+
+    def way_to_contexts(self) -> type:
+        device, strategies = self.device, self.ExecutionContextAllocationStrategy
+
+        class Config:
+            strategy, cache = None, None
+
+            def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+                self.strategy = strategy
+
+            def create_runtime_cache(self) -> object:
+                return object()
+
+            def set_runtime_cache(self, cache: object) -> None:
+                self.cache = cache
+
+        class Way:
+            def create_runtime_config(self) -> Config:
+                return Config()
+
+            def create_execution_context(self, config: Config) -> FakeContext:
+                assert config.strategy == strategies.USER_MANAGED
+                assert config.cache is not None
+                return FakeRtxContext(device)
+
+        return Way
+
+
+class Fake86(FakeTrt):
+    """TensorRT 8.6: no strategies, contexts without memory."""
+
+    __version__ = "8.6.fake"
+    ExecutionContextAllocationStrategy: Any = None
+
+    def way_to_contexts(self) -> type:
+        device, nbytes = self.device, SCRATCH_BYTES * self.people[2]
+
+        class Way:
+            device_memory_size = nbytes
+
+            def create_execution_context_without_device_memory(self) -> Fake86Context:
+                return Fake86Context(device, nbytes)
+
+        return Way

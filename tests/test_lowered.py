@@ -11,7 +11,7 @@ import pytest
 from engines_for_tests import small_spec
 from networks_for_tests import SIZE, computed
 
-from metrabs_ros.backends.onnx_graphs.lowered import decoding_nodes, folded
+from metrabs_ros.backends.onnx_graphs.lowered import decoding_nodes, folded, with_decoding
 from metrabs_ros.build_engine import network_in, open_in_precision
 from metrabs_ros.engine import open_engine
 from metrabs_ros.model_spec import find_spec, load_spec
@@ -56,6 +56,9 @@ def test_decoding_is_what_follows_a_softmax() -> None:
     kinds = {node.op_type for node in model.graph.node if node.name in names}
     assert {"Softmax", "MatMul", "Sqrt"} <= kinds
     assert "Conv" not in kinds
+    content, again = with_decoding(model.SerializeToString())
+    assert set(again) == names
+    assert names <= {node.name for node in onnx.load_from_string(content).graph.node}
 
 
 def test_bfloat16_weights_are_rounded_halves(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, FakeDevice, FakeTrt
+from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeDevice, FakeRtx, FakeTrt
 from networks_for_tests import SIZE, computed
 
 from metrabs_ros.backends.trt.network import TensorRtNetwork
@@ -18,8 +18,13 @@ from metrabs_ros.errors import InputError
 CROP_BYTES = 4 * sum(int(np.prod(shape)) for shape in SHAPES.values())
 
 
-def opened(device: FakeDevice, people: tuple[int, int, int] = (1, 4, 32), outputs: tuple[str, ...] = tuple(OUTPUTS)):
-    return TensorRtNetwork(FakeTrt(device, people), "tensorrt", b"engine", outputs, device)
+def opened(
+    device: FakeDevice,
+    people: tuple[int, int, int] = (1, 4, 32),
+    outputs: tuple[str, ...] = tuple(OUTPUTS),
+    library: type[FakeTrt] = FakeTrt,
+) -> TensorRtNetwork:
+    return TensorRtNetwork(library(device, people), "tensorrt", b"engine", outputs, device)
 
 
 def crops(count: int, seed: int = 0) -> np.ndarray:
@@ -32,9 +37,10 @@ def assert_is_computed(network: TensorRtNetwork, batch: np.ndarray) -> None:
         np.testing.assert_allclose(got[name], values, atol=1e-4)
 
 
-def test_any_order_of_batch_sizes_gives_the_networks_outputs() -> None:
+@pytest.mark.parametrize("library", [FakeTrt, FakeRtx, Fake86])
+def test_any_order_of_batch_sizes_gives_the_networks_outputs(library: type[FakeTrt]) -> None:
     device = FakeDevice()
-    network = opened(device)
+    network = opened(device, library=library)
     for i, count in enumerate([1, 3, 1, 8, 3, 8, 1, 1, 32, 5, 8, 70, 32, 1]):
         assert_is_computed(network, crops(count, seed=i))
     network.close()
@@ -59,6 +65,16 @@ def test_graphs_end_where_scratch_memory_moves() -> None:
     network = opened(device)
     for i, count in enumerate([5, 2, 2, 2, 8, 2, 2]):
         assert_is_computed(network, crops(count, seed=i))
+    network.close()
+
+
+def test_nothing_is_recorded_while_kernels_are_compiled() -> None:
+    device = FakeDevice()
+    network = opened(device, library=FakeRtx)
+    for i in range(8):
+        assert_is_computed(network, crops(2, seed=i))
+        assert network.graph_sizes == ([] if i < 4 else [2])
+    assert device.launches == 4
     network.close()
 
 

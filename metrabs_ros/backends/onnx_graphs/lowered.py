@@ -51,6 +51,13 @@ def folded(path: Path) -> onnx.ModelProto:
             ) from error
 
 
+def with_decoding(content: bytes) -> tuple[bytes, list[str]]:
+    """An ONNX in which all nodes have names, and those of ``decoding_nodes``."""
+    model = onnx.load_from_string(content)
+    names = sorted(decoding_nodes(model))
+    return model.SerializeToString(), names
+
+
 def decoding_nodes(model: onnx.ModelProto) -> set[str]:
     """Names of the nodes from each softmax to the outputs. Names are given to nodes that have none."""
     nodes = model.graph.node
