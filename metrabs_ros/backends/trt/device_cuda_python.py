@@ -103,10 +103,9 @@ class CudaPythonDevice:
 def _checked(result: Any) -> Any:
     """The values after CUDA's error code. Raises DeviceError, OutOfMemoryError where that is why."""
     error, *values = result
-    if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
-        # CUDA remembers the last error, and the next call would report it again.
-        cudart.cudaGetLastError()
-        raise OutOfMemoryError(error.name)
     if error != cudart.cudaError_t.cudaSuccess:
-        raise DeviceError(error.name)
+        # CUDA remembers the last error, and TensorRT would take it for one of its own.
+        cudart.cudaGetLastError()
+        is_full = error == cudart.cudaError_t.cudaErrorMemoryAllocation
+        raise OutOfMemoryError(error.name) if is_full else DeviceError(error.name)
     return values[0] if len(values) == 1 else None
