@@ -49,7 +49,7 @@ class CameraStatus:
 class NodeStatus:
     """The node: its lifecycle state's name; the engine, its backend and device; failure: a sentence where the engine
     failed, which gives an ERROR; calls: of several cameras, how many batches ran and how many of them were of several
-    cameras at once."""
+    cameras at once; building: how far an engine is that is being built."""
 
     lifecycle: str = "unconfigured"
     engine: str = ""
@@ -58,6 +58,7 @@ class NodeStatus:
     failure: str = ""
     calls: tuple[int, int] = (0, 0)
     cameras: tuple[CameraStatus, ...] = ()
+    building: str = ""
 
 
 class NodeDiagnostics:
@@ -71,13 +72,14 @@ class NodeDiagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, qos_overriding_options=overrides)
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._judges: dict[str, CameraJudge] = {}
-        self._timer = node.create_timer(PERIOD_S, self._publish, clock=self._clock)
+        self._timer = node.create_timer(PERIOD_S, self.publish, clock=self._clock)
 
     def destroy(self) -> None:
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._publisher)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """At once, beside the timer."""
         status = self._status()
         now_s = self._clock.now().nanoseconds * 1e-9
         self._judges = {camera.name: self._judges.get(camera.name) or CameraJudge(now_s) for camera in status.cameras}
@@ -144,7 +146,7 @@ class CameraJudge:
 
 
 def engine_to_msg(status: NodeStatus, node_name: str) -> DiagnosticStatus:
-    """ERROR with the sentence of its failure, or OK with the lifecycle state."""
+    """ERROR with the sentence of its failure, or OK with what is being built or the lifecycle state."""
     values = {
         "lifecycle": status.lifecycle,
         "engine": status.engine,
@@ -155,7 +157,7 @@ def engine_to_msg(status: NodeStatus, node_name: str) -> DiagnosticStatus:
     if len(status.cameras) > 1:
         values["batches"], values["batches of several cameras"] = map(str, status.calls)
     level = ERROR if status.failure else OK
-    message = status.failure or f"{status.lifecycle.capitalize()}."
+    message = status.failure or status.building or f"{status.lifecycle.capitalize()}."
     return _to_msg(level, f"{node_name}: engine", message, status.device, values)
 
 

@@ -14,6 +14,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from metrabs_ros.auto_build import build_first
 from metrabs_ros.camera_pipelines import CameraPipelines
 from metrabs_ros.camera_stream import CameraStream
 from metrabs_ros.diagnostics import NodeDiagnostics, NodeStatus
@@ -61,6 +62,7 @@ class PoseNode(LifecycleNode):
         self._open_pipelines = open_pipelines
         self._reports = Reports(self.get_logger())
         self._worker: FrameWorker | None = None
+        self._building = ""
         self._cameras: list[CameraStream] = []
         self._recording: RerunLog | None = None
         self._transforms = FrameTransforms(self, self._reports)
@@ -153,6 +155,11 @@ class PoseNode(LifecycleNode):
                     self, name, self._settings.record, of_camera, self._transforms, self._reports, self._recording
                 )
             )
+        if params.auto_build:
+            try:
+                build_first(params.engine, params.backend, self._say_building)
+            finally:
+                self._building = ""
         pipelines = self._open_pipelines(
             params.engine,
             params.backend,
@@ -170,6 +177,12 @@ class PoseNode(LifecycleNode):
             f"{pipeline.engine.device}."
         )
 
+    def _say_building(self, sentence: str) -> None:
+        self.get_logger().info(sentence)
+        self._building = sentence
+        # The timer of the diagnostics waits until configuring is over.
+        self._diagnostics.publish()
+
     def _is_configured(self) -> bool:
         return self._worker is not None
 
@@ -179,7 +192,7 @@ class PoseNode(LifecycleNode):
 
     def _status(self) -> NodeStatus:
         if self._worker is None:
-            return NodeStatus(lifecycle=self._lifecycle())
+            return NodeStatus(lifecycle=self._lifecycle(), building=self._building)
         pipeline = self._worker.pipelines.pipelines[0]
         return NodeStatus(
             self._lifecycle(),

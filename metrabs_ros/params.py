@@ -71,7 +71,10 @@ class NodeParams(CameraParams):
         0.01, "Seconds that a camera's frame waits for those of the others.", ANY_TIME, between=(0.0, 1.0)
     )
     engine: str = setting("metrabs_base", "Name of an engine in engines/, or the path of an engine's .yaml.")
-    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, ...")
+    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
+    auto_build: bool = setting(
+        False, "Whether configuring builds the engine that the backend tensorrt or tensorrt_rtx lacks; takes minutes."
+    )
     convention: str = setting(
         ENGINE, "Joints that are published: the engine's own, or those of a skeleton convention.", choices=CONVENTIONS
     )

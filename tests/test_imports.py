@@ -33,8 +33,16 @@ MAY_IMPORT = {
     "conventions": {"errors", "skeleton"},
     "model_spec": {"errors", "skeleton", "strict", "uncertainty"},
     "weights": {"errors", "model_spec"},
-    "backends": {"errors", "model_spec"},
+    "built_engines": {"errors", "model_spec", "strict", "weights"},
+    "backends": {"built_engines", "errors", "model_spec"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
+    "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
+    "auto_build": {"build_engine", "model_spec"},
+    "reference_people": {"errors", "model_spec"},
+    "parity": {"engine", "errors"},
+    "quantize": {
+        "backends", "build_engine", "built_engines", "engine", "errors", "model_spec", "parity", "reference_people",
+    },
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
@@ -66,7 +74,7 @@ ROS_MODULES = {
     "params", "people_messages", "publishers", "reports", "spinning", "video_source",
 }  # fmt: skip
 ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
-RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "tflite_runtime", "pycuda"}
+RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "tflite_runtime", "pycuda"}
 
 
 def sources() -> list[Path]:
