@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ MAY_IMPORT = {
     "pose": set(),
     "distortion": set(),
     "camera": {"distortion", "errors"},
-    "crop": {"camera"},
+    "pyramid": set(),
+    "crop": {"camera", "pyramid"},
     "reconstruct": set(),
     "regions": {"camera", "skeleton"},
     "plausibility": {"ranges"},
@@ -31,8 +34,10 @@ MAY_IMPORT = {
     "typical_body": {"skeleton"},
     "uncertainty": {"errors"},
     "conventions": {"errors", "skeleton"},
-    "model_spec": {"errors", "skeleton", "strict", "uncertainty"},
+    "joint_transform": {"errors"},
+    "model_spec": {"errors", "joint_transform", "skeleton", "strict", "uncertainty"},
     "weights": {"errors", "model_spec"},
+    "released": {"errors", "joint_transform", "model_spec", "skeleton", "strict", "weights"},
     "backends": {"errors", "model_spec"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
     "detector": {"engine", "errors", "model_spec", "pose"},
@@ -143,7 +148,16 @@ def test_runtimes_and_ros_stay_in_their_rooms(path: Path) -> None:
         assert not foreign(path) & RUNTIMES
     if room_of(path) not in ROS_MODULES:
         assert not {package for package in foreign(path) if is_ros(package)}
-    assert not foreign(path) & {"torch", "torchvision", "training", "demo", "tests"}
+    # A released model's weights are a file of torch's: whoever imports one has it, the robot need not.
+    if room_of(path) != "released":
+        assert "torch" not in foreign(path)
+    assert not foreign(path) & {"torchvision", "training", "demo", "tests"}
+
+
+def test_torch_is_only_imported_where_a_released_model_is() -> None:
+    """The commands that live beside it must start without torch."""
+    command = "import sys, metrabs_ros.cli.engine, metrabs_ros.pipeline; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 def test_each_backend_imports_one_runtime() -> None:

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from metrabs_ros import cli, weights
+from metrabs_ros.cli.import_released import import_released
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec, find_spec, known_specs, load_spec
 
 app = cli.new_app("The engines that metrabs-pose and pose_node can run, and their weights.")
+app.command(name="import")(import_released)
 console = Console(highlight=False, soft_wrap=True)
 
 
