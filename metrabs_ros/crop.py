@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros import pyramid
 from metrabs_ros.camera import Camera
+from metrabs_ros.small_matrices import inverse
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +99,7 @@ def warp(
             cv2.pow(linear, float(exponents[i]), crops[i])
             continue
         grid = _source_grid(camera, K, R_crop_cam, virtual.side)
-        H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ np.linalg.inv(K)
+        H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ inverse(K)
         _resample(image, grid, H_img_crop, float(exponents[i]), crops[i])
     return crops
 
@@ -112,7 +113,7 @@ def to_image(coords2d: ArrayLike, virtual: VirtualCameras, camera: Camera) -> tu
     """Crop pixels [N,J,2] -> pixels of the real image and whether they have a place in it (crop there and back)."""
     coords2d = np.asarray(coords2d, np.float64)
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
-    rays = np.einsum("nrc,njc->njr", np.linalg.inv(virtual.K), homogeneous)
+    rays = np.einsum("nrc,njc->njr", inverse(virtual.K), homogeneous)
     return camera.project(to_camera_frame(rays, virtual.R_crop_cam))
 
 
@@ -166,7 +167,7 @@ def _source_grid(camera: Camera, K: Floats, R_crop_cam: Floats, side: int) -> ND
 def _seen_pixels(camera: Camera, K: Floats, R_crop_cam: Floats, steps: NDArray[np.generic]) -> Floats:
     """Image pixels [G,G,2] of the crop pixels whose columns and rows are ``steps`` [G]."""
     u, v = np.meshgrid(np.asarray(steps, np.float64), np.asarray(steps, np.float64))
-    rays = np.stack([u, v, np.ones_like(u)], -1) @ (np.linalg.inv(K).T @ R_crop_cam)
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ (inverse(K).T @ R_crop_cam)
     pixels, valid = camera.project(rays)
     return np.where(valid[..., None], pixels, _NOWHERE)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metrabs_ros.small_matrices import inverse
+
 Floats = NDArray[np.float64]
 
 # Joints outside the image, and those the network is unsure of, keep this much weight, so that a person of whom
@@ -171,7 +173,7 @@ def weak_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) 
 
 def _normalized(coords2d: Floats, K: Floats) -> Floats:
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
-    return np.einsum("nrc,njc->njr", np.linalg.inv(K), homogeneous)[..., :2]
+    return np.einsum("nrc,njc->njr", inverse(K), homogeneous)[..., :2]
 
 
 def _weights(inside: NDArray[np.bool_], confidence: ArrayLike | None) -> Floats:
