@@ -7,6 +7,8 @@ Turning the camera instead of cutting a rectangle keeps perspective and lens dis
 from __future__ import annotations
 
 import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +24,8 @@ Floats = NDArray[np.float64]
 _GAMMA = 2.2
 # Lens distortion is followed on a grid of this pitch, px of the crop, and interpolated between.
 _GRID_PITCH = 8
+# Crops made at the same time; more would take the cores from the rest of the robot.
+_MOST_THREADS = 4
 # An image point that the lens model does not reach is read from here: outside every image.
 _NOWHERE = -1e4
 
@@ -91,16 +95,24 @@ def warp(
     """
     crops = np.empty((len(virtual), virtual.side, virtual.side, 3), np.float32)
     exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual))
-    for i in range(len(virtual)):
-        K, R_crop_cam = virtual.K[i], virtual.R_crop_cam[i]
+
+    def fill(i: int) -> None:
+        K, R_crop_cam, exponent = virtual.K[i], virtual.R_crop_cam[i], float(exponents[i])
         if resampling == "pyramid":
             pixels = _seen_pixels(camera, K, R_crop_cam, np.arange(virtual.side))
             linear = pyramid.sampled(image, pixels, abs(K[0, 0]) / camera.K[0, 0], _decoding())
-            cv2.pow(linear, float(exponents[i]), crops[i])
-            continue
+            cv2.pow(linear, exponent, crops[i])
+            return
         grid = _source_grid(camera, K, R_crop_cam, virtual.side)
         H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ inverse(K)
-        _resample(image, grid, H_img_crop, float(exponents[i]), crops[i])
+        _resample(image, grid, H_img_crop, exponent, crops[i])
+
+    if len(virtual) > 1:
+        # OpenCV and numpy let go of the interpreter, and the network waits for all crops.
+        for _ in _threads().map(fill, range(len(virtual))):
+            pass
+    elif len(virtual):
+        fill(0)
     return crops
 
 
@@ -225,6 +237,11 @@ def _shrinkage(grid: NDArray[np.float32]) -> int:
     if (np.abs(steps) > 1e3).any():
         return 1
     return max(1, int(np.sqrt(np.abs(np.linalg.det(steps.astype(np.float64))))))
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "crop")
 
 
 @functools.cache
