@@ -1,6 +1,6 @@
 """Inverses of 3×3 matrices by cofactors.
 
-LAPACK wakes its threads for them, which takes longer than the sums: with all cores busy in a network, 3 ms a call.
+numpy.linalg took 1 to 5 ms a call for them beside a network that keeps all cores busy (docs/performance.md).
 """
 
 from __future__ import annotations
