@@ -39,7 +39,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EngineOutput:
-    """Of N crops with J joints.
+    """Of N crops with J joints, those of the network.
 
     coords2d [N,J,2] px of the crop, (0, 0) the centre of its top-left pixel; coords3d_rel [N,J,3] m, axes of the crop's
     camera, up to translation; confidence [N,J] and person_score [N] in 0..1, 1 where the network gives none;
@@ -87,7 +87,7 @@ class Engine:
 
     def infer(self, crops: Floats) -> EngineOutput:
         """crops [N,S,S,3] float32, RGB in 0..1 -> EngineOutput; N = 0 is allowed."""
-        count, joints = len(crops), len(self.spec.joints)
+        count, joints = len(crops), self.spec.network_joints
         if not count:
             shapes = ((0, joints, 2), (0, joints, 3), (0, joints), 0, (0, joints), (0, joints))
             return EngineOutput(*(np.zeros(shape, np.float32) for shape in shapes))
@@ -127,7 +127,7 @@ def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
         )
     engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
-    size, joints = spec.input.size, len(spec.joints)
+    size, joints = spec.input.size, spec.network_joints
     try:
         output = engine.infer(np.zeros((1, size, size, 3), np.float32))
     except (IndexError, ValueError) as error:

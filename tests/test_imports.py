@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,22 +21,26 @@ MAY_IMPORT = {
     "pose": set(),
     "distortion": set(),
     "camera": {"distortion", "errors"},
-    "crop": {"camera"},
-    "reconstruct": set(),
+    "pyramid": set(),
+    "small_matrices": set(),
+    "crop": {"camera", "pyramid", "small_matrices"},
+    "reconstruct": {"small_matrices"},
     "regions": {"camera", "skeleton"},
     "plausibility": {"ranges"},
     "ranges": {"errors"},
-    "motion_model": set(),
-    "association": set(),
+    "motion_model": {"small_matrices"},
+    "association": {"small_matrices"},
     "tracking": {"association", "errors", "motion_model", "pose", "ranges"},
     "smoothing": {"errors", "ranges"},
     "typical_body": {"skeleton"},
     "uncertainty": {"errors"},
     "conventions": {"errors", "skeleton"},
-    "model_spec": {"errors", "skeleton", "strict", "uncertainty"},
+    "joint_transform": {"errors"},
+    "model_spec": {"errors", "joint_transform", "skeleton", "strict", "uncertainty"},
     "weights": {"errors", "model_spec"},
     "built_engines": {"errors", "model_spec", "strict", "weights"},
     "backends": {"built_engines", "errors", "model_spec"},
+    "released": {"errors", "joint_transform", "model_spec", "skeleton", "strict", "weights"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
     "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
     "auto_build": {"build_engine", "model_spec"},
@@ -152,8 +158,17 @@ def test_runtimes_and_ros_stay_in_their_rooms(path: Path) -> None:
         assert not foreign(path) & RUNTIMES
     if room_of(path) not in ROS_MODULES:
         assert not {package for package in foreign(path) if is_ros(package)}
-    assert not foreign(path) & {"torch", "torchvision", "training", "demo", "tests"}
+    # A released model's weights are a file of torch's: whoever imports one has it, the robot need not.
+    if room_of(path) != "released":
+        assert "torch" not in foreign(path)
+    assert not foreign(path) & {"torchvision", "training", "demo", "tests"}
     assert "rerun" not in foreign(path) or path.stem == "rerun_log", "rerun-sdk is optional"
+
+
+def test_torch_is_only_imported_where_a_released_model_is() -> None:
+    """The commands that live beside it must start without torch."""
+    command = "import sys, metrabs_ros.cli.engine, metrabs_ros.pipeline; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 def test_each_backend_imports_one_runtime() -> None:

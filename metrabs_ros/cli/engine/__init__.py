@@ -9,6 +9,7 @@ from metrabs_ros import cli
 from metrabs_ros.cli.engine.build import build
 from metrabs_ros.cli.engine.clean import clean
 from metrabs_ros.cli.engine.fetch import fetch
+from metrabs_ros.cli.engine.import_released import import_released
 from metrabs_ros.cli.engine.info import info
 from metrabs_ros.cli.engine.list_engines import list_engines
 from metrabs_ros.cli.engine.quantize import quantize
@@ -18,6 +19,7 @@ app = cli.new_app("The engines that metrabs-pose and pose_node can run, and thei
 app.command("fetch")(fetch)
 app.command("list")(list_engines)
 app.command("info")(info)
+app.command("import")(import_released)
 app.command("build")(build)
 app.command("quantize")(quantize)
 app.command("verify")(verify)
