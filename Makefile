@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 10))
 
-.PHONY: setup training demo test bench lint clean help python
+.PHONY: setup training demo test bench fuzz soak lint clean help python
 .DEFAULT_GOAL := setup
 
 setup: python
@@ -28,6 +28,14 @@ test: python
 bench: setup
 	@$(VENV)/metrabs-bench "$$($(VENV)/python -m demo.clip)"
 
+# Malformed input at full rate for so many seconds; the tests do it for a few.
+fuzz: setup
+	METRABS_FUZZ_S=$(or $(SECONDS),60) $(VENV)/python -m pytest -s tests/test_node_fuzz.py
+
+# The node on a video for so many seconds: memory, handles, latency.
+soak: setup
+	@$(VENV)/python -m demo.soak --seconds $(or $(SECONDS),600) $(if $(SOURCE),--source "$(SOURCE)")
+
 lint: setup
 	$(VENV)/python -m ruff check .
 	$(VENV)/python -m ruff format --check .
@@ -43,6 +51,8 @@ help:
 	@echo "make test    set-up, ruff, mypy, pytest"
 	@echo "make lint    set-up, ruff, mypy"
 	@echo "make bench   set-up, then how fast and how well the engines run on this machine"
+	@echo "make fuzz    malformed input at full rate; SECONDS=60"
+	@echo "make soak    the node on a video, printing memory, handles and latency; SECONDS=600 SOURCE=video.mp4"
 	@echo "make clean   removes all that the others made, the fetched weights excepted"
 	@echo "PYTHON=python3.12 chooses the interpreter"
 

@@ -12,7 +12,7 @@ SHARED_FILES = {
     "rviz": ["*.rviz"],
     "config": ["*"],
     # Engines built on this machine (*.engine) are caches and stay out.
-    "engines": ["*.yaml", "*.onnx", "*.tflite", "README*"],
+    "engines": ["*.yaml", "*.onnx", "*.tflite", "*.jpg", "README*"],
 }
 
 
@@ -50,9 +50,13 @@ setup(
     ],
     extras_require={
         "cpu": ["onnxruntime>=1.17", "openvino>=2024.0"],
+        "tensorrt": ["cuda-python>=12", "onnx>=1.14", "onnxruntime>=1.17"],
+        "tensorrt_rtx": ["tensorrt-rtx-cu13>=1.7", "cuda-python>=13", "onnx>=1.14", "onnxruntime>=1.17"],
         "onnxruntime": ["onnxruntime>=1.17"],
         "openvino": ["openvino>=2024.0"],
         "video": ["av>=12"],
+        # From 0.23 on it demands numpy 2, with which ROS 2's message packages do not work.
+        "rerun": ["rerun-sdk>=0.22,<0.23"],
         "test": ["pytest", "pytest-timeout", "hypothesis", "scikit-image"],
     },
     entry_points={

@@ -46,6 +46,9 @@ class Children:
                 start_new_session=True,
             )
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def is_running(self, name: str) -> bool:
         """Whether the process has not ended. Raises ChildError where it ended with trouble."""
         code = self._processes[name].poll()

@@ -21,7 +21,7 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.floating]
 Colour = tuple[int, int, int]
 
-_PALETTE: tuple[Colour, ...] = (
+PALETTE: tuple[Colour, ...] = (
     (255, 140, 26),
     (38, 166, 255),
     (240, 60, 120),
@@ -45,9 +45,14 @@ _RANGES_M = (4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96)
 _TRAIL = 60
 
 
+def palette_index(track_id: int) -> int:
+    """Which colour of PALETTE is a person's."""
+    return (track_id - 1) % len(PALETTE)
+
+
 def colour_of(track_id: int) -> Colour:
     """RGB of a person."""
-    return _PALETTE[(track_id - 1) % len(_PALETTE)]
+    return PALETTE[palette_index(track_id)]
 
 
 def distance_of(pose: TrackedPose) -> float:

@@ -60,16 +60,21 @@ class AugmentedViews:
         roll = Rotation.from_euler("z", -self.angles).as_matrix()
         R_view_cam = np.einsum("aij,njk->naik", roll, virtual.R_crop_cam)
         K = np.repeat(virtual.K[:, None], len(self), 1)
-        K[..., [0, 1], [0, 1]] *= self.scales[:, None]
+        K[..., :2, :2] *= self.scales[:, None, None]
         return VirtualCameras(K.reshape(-1, 3, 3), R_view_cam.reshape(-1, 3, 3), virtual.side)
 
-    def shown(self, cameras: VirtualCameras) -> VirtualCameras:
-        """What the network is shown of ``cameras`` [N·A]: pixel columns in reverse where the view is mirrored."""
+    def shown(self, cameras: VirtualCameras, about: str = "middle") -> VirtualCameras:
+        """What the network is shown of ``cameras`` [N·A]: pixel columns in reverse where the view is mirrored.
+
+        ``about`` the "middle" of the crop, or its "principal_point", half a pixel beside it, as in the released code.
+        """
         mirrored = self.of_all(self.mirrored, cameras)
-        flip = np.array([[-1.0, 0, cameras.side - 1], [0, 1, 0], [0, 0, 1]])
+        flip = np.array([[-1.0, 0, _exchanged_sum(cameras, about)], [0, 1, 0], [0, 0, 1]])
         return replace(cameras, K=np.where(mirrored[:, None, None], flip @ cameras.K, cameras.K))
 
-    def unmirrored(self, output: EngineOutput, cameras: VirtualCameras, counterparts: NDArray[np.intp]) -> EngineOutput:
+    def unmirrored(
+        self, output: EngineOutput, cameras: VirtualCameras, counterparts: NDArray[np.intp], about: str = "middle"
+    ) -> EngineOutput:
         """What the network said of ``shown`` as ``cameras`` see it; counterparts [J]: Skeleton.mirror."""
         mirrored = self.of_all(self.mirrored, cameras)
         joints = np.where(mirrored[:, None], counterparts, np.arange(len(counterparts)))
@@ -78,7 +83,7 @@ class AugmentedViews:
             return np.take_along_axis(values, joints.reshape(*joints.shape, *[1] * (values.ndim - 2)), 1)
 
         coords2d, coords3d_rel = exchanged(output.coords2d), exchanged(output.coords3d_rel)
-        coords2d[mirrored, :, 0] = cameras.side - 1 - coords2d[mirrored, :, 0]
+        coords2d[mirrored, :, 0] = _exchanged_sum(cameras, about) - coords2d[mirrored, :, 0]
         coords3d_rel[mirrored, :, 0] *= -1
         return EngineOutput(
             coords2d,
@@ -92,3 +97,8 @@ class AugmentedViews:
     def of_all(self, per_view: NDArray[np.generic], cameras: VirtualCameras) -> NDArray[np.generic]:
         """A value a view, [A], for each of the cameras [N·A]."""
         return np.tile(per_view, len(cameras) // len(self))
+
+
+def _exchanged_sum(cameras: VirtualCameras, about: str) -> int:
+    """What the columns of a pixel and of its mirror image add up to."""
+    return cameras.side - 1 if about == "middle" else cameras.side

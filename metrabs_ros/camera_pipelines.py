@@ -48,6 +48,11 @@ class CameraPipelines:
         meeting = Meeting()
         return cls([first.shared(around(meeting), i + 1, cameras) for i in range(cameras)], meeting, owner=first)
 
+    @property
+    def calls(self) -> tuple[int, int]:
+        """Batches that ran since the beginning where networks are shared, and those among them of several cameras."""
+        return self._meeting.calls, self._meeting.joined
+
     def warm_up(self) -> None:
         """Runs every network once."""
         self.pipelines[0].warm_up()

@@ -19,6 +19,7 @@ from vision_msgs.msg import Detection2DArray
 
 from metrabs_ros.calibration_source import CalibrationSource
 from metrabs_ros.diagnostics import CameraStatus
+from metrabs_ros.errors import InputError
 from metrabs_ros.frame_look import CameraMessages, FrameLook
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.frame_slot import StampMatching
@@ -28,6 +29,7 @@ from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.publishers import PosePublishers
 from metrabs_ros.reports import Reports
+from metrabs_ros.rerun_log import RerunLog
 
 RCLError = rclpy_implementation.RCLError
 
@@ -52,6 +54,8 @@ class _Counts:
     images: int = 0
     done: int = 0
     failed: int = 0
+    # Counted in the executor's thread, failed in the worker's.
+    refused: int = 0
     dropped_before: int = 0
     people: int = 0
     last: FrameResult | None = None
@@ -70,6 +74,7 @@ class CameraStream:
         camera_params: Callable[[], CameraParams],
         transforms: FrameTransforms,
         reports: Reports,
+        recording: RerunLog | None = None,
     ) -> None:
         """``name``: "" for the only camera, else what its topics begin with. Raises InputError for a calibration that
         cannot be used."""
@@ -79,6 +84,7 @@ class CameraStream:
         self._camera_params = camera_params
         self._transforms = transforms
         self._reports = reports
+        self._recording = recording
         self._calibration = CalibrationSource(camera_params())
         self._look = FrameLook(self._calibration, transforms, params, camera_params, reports)
         self._outputs = PosePublishers(node, f"~/{name}/" if name else "~/", hri=params().publish_hri)
@@ -147,6 +153,8 @@ class CameraStream:
         counts.latency_s = 1e-9 * self._node.get_clock().now().nanoseconds - stamp_s(result.image_header)
         counts.last, counts.people = result, len(result.poses)
         counts.done += 1
+        if self._recording is not None:
+            self._record(self._recording, result)
 
     def note_failure(self) -> None:
         self._counts.failed += 1
@@ -159,7 +167,8 @@ class CameraStream:
             images=counts.images,
             done=counts.done,
             dropped=dropped - counts.dropped_before,
-            failed=counts.failed + self._matching.given_up("image"),
+            failed=counts.failed + counts.refused + self._matching.given_up("image"),
+            unmatched=self._matching.overtaken("image"),
             latency_s=counts.latency_s,
             stage_s=counts.stages,
             last_stamp_s=None if last is None else stamp_s(last.image_header),
@@ -200,10 +209,32 @@ class CameraStream:
         return not is_taken_from_latest or self._latest_info is not None
 
     def _hand_on(self, whole: dict[str, Any]) -> None:
-        if not self._outputs.wants_anything:
+        if not self._outputs.wants_anything and self._recording is None:
             return
         info = whole.get("camera_info", self._latest_info if self._calibration.needs_info else None)
-        self._submit(CameraMessages(whole["image"], info, whole.get("detections")))
+        messages = CameraMessages(whole["image"], info, whole.get("detections"))
+        try:
+            # Else a frame of no use would take the place of a good one that waits.
+            self._look.check(messages)
+        except InputError as error:
+            self._counts.refused += 1
+            self._reports.input_error(error)
+        else:
+            self._submit(messages)
+
+    def _record(self, recording: RerunLog, result: FrameResult) -> None:
+        counts = self._counts
+        figures = {f"{stage}_ms": 1e3 * taken for stage, taken in counts.stages.items()}
+        recording.log(
+            result.image_rgb,
+            result.camera,
+            result.skeleton,
+            result.poses,
+            stamp_s(result.image_header),
+            name=self.name,
+            figures={"latency_ms": 1e3 * counts.latency_s, "frames_failed": float(counts.failed), **figures},
+            out_cam=None if result.header is result.image_header else (result.R_out_cam, result.t_out_cam),
+        )
 
     def _complain(self) -> None:
         """Of what the images lack."""

@@ -7,19 +7,25 @@ Turning the camera instead of cutting a rectangle keeps perspective and lens dis
 from __future__ import annotations
 
 import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metrabs_ros import pyramid
 from metrabs_ros.camera import Camera
+from metrabs_ros.small_matrices import inverse
 
 Floats = NDArray[np.float64]
 
 _GAMMA = 2.2
 # Lens distortion is followed on a grid of this pitch, px of the crop, and interpolated between.
 _GRID_PITCH = 8
+# Crops made at the same time; more would take the cores from the rest of the robot.
+_MOST_THREADS = 4
 # An image point that the lens model does not reach is read from here: outside every image.
 _NOWHERE = -1e4
 
@@ -41,13 +47,17 @@ class VirtualCameras:
 
 
 def virtual_cameras(
-    camera: Camera, boxes: ArrayLike, side: int, up: ArrayLike, box_scale: float = 1.0
+    camera: Camera, boxes: ArrayLike, side: int, up: ArrayLike, box_scale: float = 1.0, focal: str = "square"
 ) -> tuple[VirtualCameras, NDArray[np.bool_]]:
     """Cameras that look at boxes [N,4] xywh px, and which boxes [N] the lens can see.
 
     up [3] or [N,3]: the direction in the camera's optical frame that shall point up on the crop. ``box_scale`` times
-    the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own axis.
+    the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own axis. ``focal``: square
+    pixels, or "camera": the extents are compared and the crop's pixels shaped as the camera's own, as in the released
+    code.
     """
+    # What a normalised image point is multiplied by before extents are measured: the crop's pixels but for their size.
+    pixels = np.eye(2) if focal == "square" else camera.K[:2, :2]
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     boxes = np.where(np.isfinite(boxes), boxes, np.nan)
     middles = boxes[:, None, :2] + boxes[:, None, 2:] * np.array([[0.5, 0.5], [0, 0.5], [1, 0.5], [0.5, 0], [0.5, 1]])
@@ -58,32 +68,51 @@ def virtual_cameras(
     R_crop_cam = _looking_along(forward, np.broadcast_to(np.asarray(up, np.float64), forward.shape))
     in_crop = np.einsum("nrc,npc->npr", R_crop_cam, rays[:, 1:])
     with np.errstate(divide="ignore", invalid="ignore"):
-        flat = in_crop[..., :2] / np.maximum(in_crop[..., 2:], 0.05)
+        flat = in_crop[..., :2] / np.maximum(in_crop[..., 2:], 0.05) @ pixels.T
     extents = np.stack(
         [np.linalg.norm(flat[:, 1] - flat[:, 0], axis=-1), np.linalg.norm(flat[:, 3] - flat[:, 2], axis=-1)], -1
     )
     extent = np.where(seen, extents.max(-1), 1.0) * box_scale
     K = np.zeros((len(boxes), 3, 3))
-    K[:, 0, 0] = K[:, 1, 1] = side / np.maximum(extent, 1e-6)
+    K[:, :2, :2] = pixels * (side / np.maximum(extent, 1e-6))[:, None, None]
     K[:, :2, 2] = side / 2
     K[:, 2, 2] = 1
     return VirtualCameras(K, R_crop_cam, side), seen
 
 
 def warp(
-    image: NDArray[np.uint8], camera: Camera, virtual: VirtualCameras, gamma: ArrayLike = 1.0
+    image: NDArray[np.uint8],
+    camera: Camera,
+    virtual: VirtualCameras,
+    gamma: ArrayLike = 1.0,
+    resampling: str = "area",
 ) -> NDArray[np.float32]:
     """What the virtual cameras see of image [H,W,3] uint8 RGB: [N,S,S,3] float32 in 0..1; zero outside the image.
 
-    gamma, one for all or [N]: the exponent of the crops' values, below 1 brighter.
+    gamma, one for all or [N]: the exponent of the crops' values, below 1 brighter. Where a crop is smaller than what it
+    shows, it reads means over ``resampling`` "area": squares of as many image pixels as one of its own spans, or
+    "pyramid": the levels 1, 2 and 4 px, level floor(-log2 scale) clipped to 0..2, as the released code does.
     """
     crops = np.empty((len(virtual), virtual.side, virtual.side, 3), np.float32)
     exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual))
-    for i in range(len(virtual)):
-        K, R_crop_cam = virtual.K[i], virtual.R_crop_cam[i]
+
+    def fill(i: int) -> None:
+        K, R_crop_cam, exponent = virtual.K[i], virtual.R_crop_cam[i], float(exponents[i])
+        if resampling == "pyramid":
+            pixels = _seen_pixels(camera, K, R_crop_cam, np.arange(virtual.side))
+            linear = pyramid.sampled(image, pixels, abs(K[0, 0]) / camera.K[0, 0], _decoding())
+            cv2.pow(linear, exponent, crops[i])
+            return
         grid = _source_grid(camera, K, R_crop_cam, virtual.side)
-        H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ np.linalg.inv(K)
-        _resample(image, grid, H_img_crop, float(exponents[i]), crops[i])
+        H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ inverse(K)
+        _resample(image, grid, H_img_crop, exponent, crops[i])
+
+    if len(virtual) > 1:
+        # OpenCV and numpy let go of the interpreter, and the network waits for all crops.
+        for _ in _threads().map(fill, range(len(virtual))):
+            pass
+    elif len(virtual):
+        fill(0)
     return crops
 
 
@@ -96,7 +125,7 @@ def to_image(coords2d: ArrayLike, virtual: VirtualCameras, camera: Camera) -> tu
     """Crop pixels [N,J,2] -> pixels of the real image and whether they have a place in it (crop there and back)."""
     coords2d = np.asarray(coords2d, np.float64)
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
-    rays = np.einsum("nrc,njc->njr", np.linalg.inv(virtual.K), homogeneous)
+    rays = np.einsum("nrc,njc->njr", inverse(virtual.K), homogeneous)
     return camera.project(to_camera_frame(rays, virtual.R_crop_cam))
 
 
@@ -144,10 +173,15 @@ def _looking_along(forward: Floats, up: Floats) -> Floats:
 def _source_grid(camera: Camera, K: Floats, R_crop_cam: Floats, side: int) -> NDArray[np.float32]:
     """Image pixels [G,G,2] at which a grid of crop pixels, ``_GRID_PITCH`` apart, is to be read."""
     steps = np.arange(0, side + _GRID_PITCH, _GRID_PITCH, dtype=np.float64)
-    u, v = np.meshgrid(steps, steps)
-    rays = np.stack([u, v, np.ones_like(u)], -1) @ (np.linalg.inv(K).T @ R_crop_cam)
+    return _seen_pixels(camera, K, R_crop_cam, steps).astype(np.float32)
+
+
+def _seen_pixels(camera: Camera, K: Floats, R_crop_cam: Floats, steps: NDArray[np.generic]) -> Floats:
+    """Image pixels [G,G,2] of the crop pixels whose columns and rows are ``steps`` [G]."""
+    u, v = np.meshgrid(np.asarray(steps, np.float64), np.asarray(steps, np.float64))
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ (inverse(K).T @ R_crop_cam)
     pixels, valid = camera.project(rays)
-    return np.where(valid[..., None], pixels, _NOWHERE).astype(np.float32)
+    return np.where(valid[..., None], pixels, _NOWHERE)
 
 
 def _resample(
@@ -203,6 +237,11 @@ def _shrinkage(grid: NDArray[np.float32]) -> int:
     if (np.abs(steps) > 1e3).any():
         return 1
     return max(1, int(np.sqrt(np.abs(np.linalg.det(steps.astype(np.float64))))))
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "crop")
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 PERIOD_S = 1.0
 # So many seconds without an image, or without a camera_info that belongs to one, are worth a warning: before,
@@ -22,11 +23,12 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 class CameraStatus:
     """One camera. Counts are since activation.
 
-    name "" for the only one; images that arrived; frames worked on (done), passed over for newer ones (dropped),
-    and of no use (failed: no camera_info, undecodable, a fault); latency_s from the last image's stamp to what was
-    published of it; stage_s: how long each stage of the last frame took, by name; last_stamp_s of the last frame done,
-    None before it; people in it; state: a sentence on the camera ("640x480, plumb_bob, 30 Hz"); trouble: a sentence
-    where something is lacking, as camera_info, which gives a WARN.
+    name "" for the only one; images that arrived; frames worked on (done), passed over for newer ones (dropped), of no
+    use (failed: no camera_info, undecodable, a fault), and overtaken by a newer one while their camera_info or
+    detections were to come (unmatched); latency_s from the last image's stamp to what was published of it; stage_s: how
+    long each stage of the last frame took, by name; last_stamp_s of the last frame done, None before it; people in it;
+    state: a sentence on the camera ("640x480, plumb_bob, 30 Hz"); trouble: a sentence where something is lacking, as
+    camera_info, which gives a WARN.
     """
 
     name: str = ""
@@ -34,6 +36,7 @@ class CameraStatus:
     done: int = 0
     dropped: int = 0
     failed: int = 0
+    unmatched: int = 0
     latency_s: float = math.nan
     stage_s: Mapping[str, float] = field(default_factory=dict)
     last_stamp_s: float | None = None
@@ -45,14 +48,17 @@ class CameraStatus:
 @dataclass(frozen=True)
 class NodeStatus:
     """The node: its lifecycle state's name; the engine, its backend and device; failure: a sentence where the engine
-    failed, which gives an ERROR."""
+    failed, which gives an ERROR; calls: of several cameras, how many batches ran and how many of them were of several
+    cameras at once; building: how far an engine is that is being built."""
 
     lifecycle: str = "unconfigured"
     engine: str = ""
     backend: str = ""
     device: str = ""
     failure: str = ""
+    calls: tuple[int, int] = (0, 0)
     cameras: tuple[CameraStatus, ...] = ()
+    building: str = ""
 
 
 class NodeDiagnostics:
@@ -62,16 +68,18 @@ class NodeDiagnostics:
     def __init__(self, node: Node, status: Callable[[], NodeStatus]) -> None:
         self._node = node
         self._status = status
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, qos_overriding_options=overrides)
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._judges: dict[str, CameraJudge] = {}
-        self._timer = node.create_timer(PERIOD_S, self._publish, clock=self._clock)
+        self._timer = node.create_timer(PERIOD_S, self.publish, clock=self._clock)
 
     def destroy(self) -> None:
         self._node.destroy_timer(self._timer)
         self._node.destroy_publisher(self._publisher)
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """At once, beside the timer."""
         status = self._status()
         now_s = self._clock.now().nanoseconds * 1e-9
         self._judges = {camera.name: self._judges.get(camera.name) or CameraJudge(now_s) for camera in status.cameras}
@@ -109,6 +117,7 @@ class CameraJudge:
             "frames": str(camera.done),
             "frames dropped": str(camera.dropped),
             "frames failed": str(camera.failed),
+            "frames unmatched": str(camera.unmatched),
             "last stamp (s)": "" if camera.last_stamp_s is None else f"{camera.last_stamp_s:.6f}",
             "people": str(camera.people),
             "camera": camera.state,
@@ -137,7 +146,7 @@ class CameraJudge:
 
 
 def engine_to_msg(status: NodeStatus, node_name: str) -> DiagnosticStatus:
-    """ERROR with the sentence of its failure, or OK with the lifecycle state."""
+    """ERROR with the sentence of its failure, or OK with what is being built or the lifecycle state."""
     values = {
         "lifecycle": status.lifecycle,
         "engine": status.engine,
@@ -145,8 +154,10 @@ def engine_to_msg(status: NodeStatus, node_name: str) -> DiagnosticStatus:
         "device": status.device,
         "people": str(sum(camera.people for camera in status.cameras)),
     }
+    if len(status.cameras) > 1:
+        values["batches"], values["batches of several cameras"] = map(str, status.calls)
     level = ERROR if status.failure else OK
-    message = status.failure or f"{status.lifecycle.capitalize()}."
+    message = status.failure or status.building or f"{status.lifecycle.capitalize()}."
     return _to_msg(level, f"{node_name}: engine", message, status.device, values)
 
 

@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 
 # In the order in which "auto" tries them.
 BACKENDS = {"openvino": "OpenVinoNetwork", "onnxruntime": "OnnxRuntimeNetwork"}
+# These run what `metrabs-engine build` made, so they are only taken where they are asked for.
+BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
 
 class Network(Protocol):
@@ -37,7 +39,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class EngineOutput:
-    """Of N crops with J joints.
+    """Of N crops with J joints, those of the network.
 
     coords2d [N,J,2] px of the crop, (0, 0) the centre of its top-left pixel; coords3d_rel [N,J,3] m, axes of the crop's
     camera, up to translation; confidence [N,J] and person_score [N] in 0..1, 1 where the network gives none;
@@ -74,13 +76,18 @@ class Engine:
         return self._network.device
 
     @property
+    def network(self) -> Network:
+        """What runs it."""
+        return self._network
+
+    @property
     def scores_people(self) -> bool:
         """Whether the network itself tells if a crop holds a person."""
         return "person_score" in self.spec.outputs
 
     def infer(self, crops: Floats) -> EngineOutput:
         """crops [N,S,S,3] float32, RGB in 0..1 -> EngineOutput; N = 0 is allowed."""
-        count, joints = len(crops), len(self.spec.joints)
+        count, joints = len(crops), self.spec.network_joints
         if not count:
             shapes = ((0, joints, 2), (0, joints, 3), (0, joints), 0, (0, joints), (0, joints))
             return EngineOutput(*(np.zeros(shape, np.float32) for shape in shapes))
@@ -120,7 +127,7 @@ def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
         )
     engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
-    size, joints = spec.input.size, len(spec.joints)
+    size, joints = spec.input.size, spec.network_joints
     try:
         output = engine.infer(np.zeros((1, size, size, 3), np.float32))
     except (IndexError, ValueError) as error:
@@ -144,35 +151,45 @@ def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Netwo
     check_hash(weights, spec.weights.sha256)
     network_class = _network_class(backend, weights)
     network: Network = network_class(weights, spec.input, list(dict.fromkeys(outputs)))
+    check_input(spec, weights, network.input_names, network.input_shape)
+    return network
+
+
+def check_input(spec: ModelSpec, weights: Path, names: Sequence[str], shape: Sequence[int]) -> None:
+    """Raises InputError unless inputs of these names and of this shape (-1: any) are what the spec says."""
     size = spec.input.size
     image = [size, size, 3] if spec.input.layout == "NHWC" else [3, size, size]
-    fits = all(got in (-1, want) for got, want in zip(network.input_shape[1:], image, strict=False))
-    if spec.input.tensor not in network.input_names or len(network.input_shape) != 4 or not fits:
+    fits = all(got in (-1, want) for got, want in zip(shape[1:], image, strict=False))
+    if spec.input.tensor not in names or len(shape) != 4 or not fits:
         raise InputError(
-            f"{weights} takes {network.input_names} of shape {network.input_shape}, but its spec says "
+            f"{weights} takes {list(names)} of shape {list(shape)}, but its spec says "
             f"{spec.input.tensor!r} of [batch, {', '.join(map(str, image))}]: correct input in {spec.path}."
         )
-    if spec.input.dynamic_batch and network.input_shape[0] != -1:
+    if spec.input.dynamic_batch and shape[0] != -1:
         raise InputError(
-            f"{weights} takes batches of {network.input_shape[0]} only: set input: dynamic_batch to false in "
+            f"{weights} takes batches of {shape[0]} only: set input: dynamic_batch to false in "
             f"{spec.path}, or export it with a dynamic batch."
         )
-    return network
 
 
 def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, Floats]:
     """crops [N,S,S,3] in 0..1, normalized and laid out as the spec says, through the network in few calls."""
-    batch = crops
-    if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
-        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
-    if spec.input.layout == "NCHW":
-        batch = batch.transpose(0, 3, 1, 2)
-    batch = np.ascontiguousarray(batch, np.float32)
+    batch = network_input(spec, crops)
     at_once = spec.input.max_batch if spec.input.dynamic_batch else 1
     if len(batch) <= at_once:
         return network.run(batch)
     parts = [network.run(batch[i : i + at_once]) for i in range(0, len(batch), at_once)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def network_input(spec: ModelSpec, crops: Floats) -> Floats:
+    """crops [N,S,S,3] in 0..1 -> the batch, normalized and laid out as the spec says."""
+    batch = crops
+    if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
+        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
+    if spec.input.layout == "NCHW":
+        batch = batch.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(batch, np.float32)
 
 
 def check_hash(path: Path, sha256: str) -> None:
@@ -186,8 +203,9 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    if backend != "auto" and backend not in BACKENDS:
-        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*BACKENDS, 'auto'])}.")
+    classes = BACKENDS | BUILT_BACKENDS
+    if backend != "auto" and backend not in classes:
+        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, 'auto'])}.")
     refusals = []
     for name in BACKENDS if backend == "auto" else [backend]:
         try:
@@ -196,7 +214,7 @@ def _network_class(backend: str, weights: Path) -> Any:
             refusals.append(f"{name} is not installed ({error})")
             continue
         if weights.suffix in module.SUFFIXES:
-            return getattr(module, BACKENDS[name])
+            return getattr(module, classes[name])
         refusals.append(f"{name} reads {', '.join(module.SUFFIXES)}")
     raise InputError(f"No backend can run {weights.name}: {'; '.join(refusals)}. Install or choose one that can.")
 

@@ -42,7 +42,7 @@ class PoseEstimator:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.calibration = engine.spec.calibration
-        self._counterparts = engine.spec.skeleton.mirror
+        self._counterparts = engine.spec.network_mirror
 
     def __call__(self, image_rgb: Image, camera: Camera, boxes: Floats, up: Floats, views: AugmentedViews) -> Estimates:
         """boxes [N,4] xywh px, up [N,3] what points up on their crops -> the mean over the views of each.
@@ -51,15 +51,22 @@ class PoseEstimator:
         comes from the views where there are several, else from the heatmaps where the engine gives their spread.
         """
         spec = self.engine.spec
-        virtual, in_view = crop.virtual_cameras(camera, boxes, spec.input.size, up, spec.crop.box_scale)
+        virtual, in_view = crop.virtual_cameras(
+            camera, boxes, spec.input.size, up, spec.crop.box_scale, spec.crop.focal
+        )
         cameras = views.cameras(virtual)
         output = self._inferred(image_rgb, camera, cameras, views)
         on_image, _ = crop.to_image(output.coords2d, cameras, camera)
         recipe = spec.reconstruction
-        inside = reconstruct.in_fov(output.coords2d, spec.input.size, recipe.border) & camera.contains(on_image)
+        inside = reconstruct.in_fov(output.coords2d, spec.input.size, recipe.border, recipe.border_far)
+        if recipe.inside == "image":
+            inside &= camera.contains(on_image)
         fit = (cameras.K, inside, output.confidence, recipe.perspective, recipe.mix_3d)
-        in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, *fit)
-        each = crop.to_camera_frame(in_crop, cameras.R_crop_cam).reshape(len(virtual), len(views), *in_crop.shape[1:])
+        # The views of a person stay together, as in the released code.
+        coupled = max(1, recipe.coupled_crops // len(views) * len(views))
+        in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, *fit, recipe.ridge, coupled)
+        in_camera = self._transformed(crop.to_camera_frame(in_crop, cameras.R_crop_cam))
+        each = in_camera.reshape(len(virtual), len(views), *in_camera.shape[1:])
         joints3d = each.mean(1)
         distance = np.linalg.norm(joints3d, axis=-1)
         posture_spread = np.full(distance.shape, np.nan)
@@ -70,7 +77,7 @@ class PoseEstimator:
         else:
             depth = in_crop[..., 2]
             deviation = reconstruct.absolute_deviation(output.spread2d, output.spread3d, output.coords2d, depth, *fit)
-            known = uncertainty.of_heatmaps(deviation, distance, self.calibration)
+            known = uncertainty.of_heatmaps(self._transformed_deviation(deviation), distance, self.calibration)
         scores = output.person_score.reshape(len(virtual), len(views)).astype(np.float64).mean(1)
         per_view = np.quantile(output.spread2d, 0.25, axis=-1) / spec.input.size
         vagueness = per_view.reshape(len(virtual), len(views)).mean(1)
@@ -80,8 +87,26 @@ class PoseEstimator:
         self, image_rgb: Image, camera: Camera, cameras: crop.VirtualCameras, views: AugmentedViews
     ) -> EngineOutput:
         """What the network says of the cameras [N·A], as they see it; crops are made when their part's turn comes."""
-        shown, gammas = views.shown(cameras), views.of_all(views.gammas, cameras)
+        about = self.engine.spec.crop.mirror_about
+        gammas = views.gammas if len(views) > 1 else np.array([self.engine.spec.crop.gamma])
+        shown, gammas = views.shown(cameras, about), views.of_all(gammas, cameras)
+        resampling = self.engine.spec.crop.resampling
         at_once = self.engine.spec.input.max_batch
         parts = [slice(start, start + at_once) for start in range(0, max(1, len(cameras)), at_once)]
-        outputs = [self.engine.infer(crop.warp(image_rgb, camera, shown.taken(part), gammas[part])) for part in parts]
-        return views.unmirrored(EngineOutput.joined(outputs), cameras, self._counterparts)
+        outputs = [
+            self.engine.infer(crop.warp(image_rgb, camera, shown.taken(part), gammas[part], resampling))
+            for part in parts
+        ]
+        return views.unmirrored(EngineOutput.joined(outputs), cameras, self._counterparts, about)
+
+    def _transformed(self, joints3d: Floats) -> Floats:
+        """The network's joints [N,J,3] -> the engine's: weighted sums of them where the spec has a joint_transform."""
+        transform = self.engine.spec.joint_transform
+        return joints3d if transform is None else np.einsum("njc,jk->nkc", joints3d, transform.weights, optimize=True)
+
+    def _transformed_deviation(self, deviation: Floats) -> Floats:
+        """[N,J] m of the network's joints, taken to be independent -> of the engine's."""
+        transform = self.engine.spec.joint_transform
+        if transform is None:
+            return deviation
+        return np.sqrt(deviation**2 @ transform.weights.astype(np.float64) ** 2)

@@ -48,9 +48,9 @@ class PeopleFinder:
             return found
         box_scale = spec.crop.box_scale * look.zoom
         virtual, _ = crop.virtual_cameras(
-            camera, found.boxes, spec.input.size, self._up_of(camera, found, world_up), box_scale
+            camera, found.boxes, spec.input.size, self._up_of(camera, found, world_up), box_scale, spec.crop.focal
         )
-        mirrored = crop.warp(image_rgb, camera, virtual)[:, :, ::-1]
+        mirrored = crop.warp(image_rgb, camera, virtual, resampling=spec.crop.resampling)[:, :, ::-1]
         return found.taken(self._engine.infer(mirrored).person_score >= look.min_score)
 
     def estimated(

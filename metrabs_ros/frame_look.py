@@ -16,9 +16,15 @@ from vision_msgs.msg import Detection2DArray
 from metrabs_ros.calibration_source import CalibrationSource
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.frame_transforms import FrameTransforms
-from metrabs_ros.messages import detections_from_msg, image_from_compressed_msg, image_from_msg, stamp_s
+from metrabs_ros.messages import (
+    check_image_msg,
+    detections_from_msg,
+    image_from_compressed_msg,
+    image_from_msg,
+    stamp_s,
+)
 from metrabs_ros.params import CameraParams, NodeParams
-from metrabs_ros.pipeline import PosePipeline
+from metrabs_ros.pipeline import PosePipeline, check_size
 from metrabs_ros.pose import Detections
 from metrabs_ros.reports import Reports
 
@@ -50,6 +56,13 @@ class FrameLook:
         self._params = params
         self._camera_params = camera_params
         self._reports = reports
+
+    def check(self, messages: CameraMessages) -> None:
+        """Raises InputError for what can be seen to be of no use without decoding; in any thread, at once."""
+        image = messages.image
+        if isinstance(image, Image):
+            check_image_msg(image)
+            check_size(self._calibration.camera(messages.info, (image.width, image.height)), image.width, image.height)
 
     def __call__(self, messages: CameraMessages, pipeline: PosePipeline) -> FrameResult:
         """The people in a frame. Raises InputError for messages that cannot be used."""

@@ -9,6 +9,7 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
@@ -52,7 +53,10 @@ class FramePublisher:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=_TF_DEPTH))
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_publisher(
+            TFMessage, "/tf", QoSProfile(depth=_TF_DEPTH), qos_overriding_options=overrides
+        )
 
     def publish(self, transforms: list[TransformStamped]) -> None:
         if transforms:

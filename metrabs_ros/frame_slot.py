@@ -83,6 +83,7 @@ class StampMatching:
         self._depth = depth
         self._waiting: dict[str, OrderedDict[int, Any]] = {kind: OrderedDict() for kind in kinds}
         self._given_up = dict.fromkeys(kinds, 0)
+        self._overtaken = dict.fromkeys(kinds, 0)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -92,21 +93,29 @@ class StampMatching:
         """How many messages of a kind waited in vain; those that a whole set overtook are not counted."""
         return self._given_up[kind]
 
+    def overtaken(self, kind: str) -> int:
+        """How many messages of a kind still waited when a newer set was whole, as of images that a slow detector left
+        out."""
+        return self._overtaken[kind]
+
     def lacking(self, kind: str) -> list[str]:
         """What the message of a kind that waits longest still waits for."""
         oldest = next(iter(self._waiting[kind]), None)
         return [other for other, waiting in self._waiting.items() if oldest is not None and oldest not in waiting]
 
     def with_message(self, kind: str, message: Any, wait_s: float) -> dict[str, Any] | None:
-        """The set that ``message`` completes, if it does; else those of its kind whose stamps are more than ``wait_s``
-        s away from its own no longer wait."""
+        """The set that ``message`` completes, if it does; else those of its kind that are more than ``wait_s`` s older
+        no longer wait.
+
+        Where time went back, those before wait on: what belongs to them may be under way on another topic.
+        """
         key = _nanoseconds(message.header.stamp)
         waiting = self._waiting[kind]
         waiting.pop(key, None)
         waiting[key] = message
         if all(key in others for others in self._waiting.values()):
             return {each: self._taken(each, key) for each in self._waiting}
-        late = [other for other in waiting if abs(other - key) > wait_s * 1e9]
+        late = [other for other in waiting if key - other > wait_s * 1e9]
         for other in late:
             del waiting[other]
         too_many = list(waiting)[: -self._depth]
@@ -122,6 +131,7 @@ class StampMatching:
             oldest, message = waiting.popitem(last=False)
             if oldest == key:
                 return message
+            self._overtaken[kind] += 1
 
 
 def _nanoseconds(stamp: Time) -> int:

@@ -14,6 +14,7 @@ from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -42,9 +43,13 @@ class OwnLookup:
         self._node = node
         self._buffer = TransformBuffer()
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        overrides = QoSOverridingOptions.with_default_policies()
         self._subscriptions = [
-            node.create_subscription(TFMessage, "/tf", self._put, QoSProfile(depth=100)),
-            node.create_subscription(TFMessage, "/tf_static", partial(self._put, is_static=True), latched),
+            node.create_subscription(TFMessage, topic, take, qos, qos_overriding_options=overrides)
+            for topic, take, qos in (
+                ("/tf", self._put, QoSProfile(depth=100)),
+                ("/tf_static", partial(self._put, is_static=True), latched),
+            )
         ]
         back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jumps = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._buffer.clear())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
@@ -154,7 +155,8 @@ class TrackedBodies:
     def __init__(self, node: Node) -> None:
         self.descriptions = Descriptions(node)
         self._node = node
-        self._publisher = node.create_publisher(IdsList, f"{NAMESPACE}/tracked", 1)
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._publisher = node.create_publisher(IdsList, f"{NAMESPACE}/tracked", 1, qos_overriding_options=overrides)
         self._ids: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._users = 0

@@ -64,13 +64,8 @@ def image_from_msg(msg: Image) -> Bytes:
     for padded rows, mono16 and what is newer than it: there it fails or misreads. Raises InputError for an unknown
     encoding and for data that do not fill the image that the message announces.
     """
-    if msg.encoding not in _DECODERS:
-        raise InputError(
-            f"The image encoding {msg.encoding!r} is not known: publish one of {', '.join(sorted(_DECODERS))}, or "
-            "convert the image, e.g. with image_proc."
-        )
+    rows = _rows(msg)
     bytes_per_pixel, to_rgb = _DECODERS[msg.encoding]
-    rows = _rows(msg, bytes_per_pixel)
     if msg.encoding == "mono16":
         wide = rows.view(">u2" if msg.is_bigendian else "<u2").astype(np.uint16)
         return to_rgb(cv2.convertScaleAbs(wide, alpha=1 / 257))
@@ -80,6 +75,11 @@ def image_from_msg(msg: Image) -> Bytes:
             return bridge.imgmsg_to_cv2(msg, "rgb8")
     shape = (msg.height, msg.width) if bytes_per_pixel == 1 else (msg.height, msg.width, bytes_per_pixel)
     return to_rgb(np.ascontiguousarray(rows).reshape(shape))
+
+
+def check_image_msg(msg: Image) -> None:
+    """Raises InputError where image_from_msg would; takes no time to speak of."""
+    _rows(msg)
 
 
 def image_from_compressed_msg(msg: CompressedImage) -> Bytes:
@@ -111,8 +111,14 @@ def image_from_compressed_msg(msg: CompressedImage) -> Bytes:
     return pixels if keeps_order or as_color == _DECODE_RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _rows(msg: Image, bytes_per_pixel: int) -> Bytes:
-    """[H, W * bytes_per_pixel] of the message's data without the padding; InputError where they do not fit."""
+def _rows(msg: Image) -> Bytes:
+    """[H, W * bytes per pixel] of the message's data without the padding; InputError where they do not fit."""
+    if msg.encoding not in _DECODERS:
+        raise InputError(
+            f"The image encoding {msg.encoding!r} is not known: publish one of {', '.join(sorted(_DECODERS))}, or "
+            "convert the image, e.g. with image_proc."
+        )
+    bytes_per_pixel, _ = _DECODERS[msg.encoding]
     what = f"The {msg.width}x{msg.height} {msg.encoding} image"
     if not msg.width or not msg.height:
         raise InputError(f"{what} has no pixels: check the camera driver.")

@@ -11,9 +11,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.joint_transform import JointTransform
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.strict import nearest, parsed
 from metrabs_ros.uncertainty import Calibration
@@ -21,6 +24,10 @@ from metrabs_ros.uncertainty import Calibration
 KINDS = ("pose", "detector")
 LAYOUTS = ("NHWC", "NCHW")
 UPRIGHT = ("world", "body")
+FOCAL = ("square", "camera")
+RESAMPLING = ("area", "pyramid")
+MIRROR_ABOUT = ("middle", "principal_point")
+INSIDE = ("image", "crop")
 ACTIVATIONS = ("none", "sigmoid")
 UNITS = {"m": 1.0, "mm": 1e-3, "px": 1.0, "1": 1.0}
 POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score", "spread2d", "spread3d")
@@ -88,16 +95,27 @@ class CropSpec:
     """How a person's box becomes the network's view.
 
     box_scale: side of the view over the box's longer side. upright: what points up on the crop, the world's up or the
-    body's own axis (hips to head) where it is known.
+    body's own axis (hips to head) where it is known. focal: whether the view's pixels are square or as the camera's.
+    resampling: what is read where the view is smaller than the image, exact areas or the nearest level of a pyramid.
+    mirror_about: what stays in place in mirrored views. gamma: exponent of the values of a person's only view.
     """
 
     box_scale: float = 1.0
     upright: str = "world"
+    focal: str = "square"
+    resampling: str = "area"
+    mirror_about: str = "middle"
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("crop: upright", self.upright, UPRIGHT)
+        _one_of("crop: focal", self.focal, FOCAL)
+        _one_of("crop: resampling", self.resampling, RESAMPLING)
+        _one_of("crop: mirror_about", self.mirror_about, MIRROR_ABOUT)
         if self.box_scale <= 0:
             raise InputError(f"crop: box_scale must be positive, got {self.box_scale}.")
+        if self.gamma <= 0:
+            raise InputError(f"crop: gamma must be positive, got {self.gamma}.")
 
 
 @dataclass(frozen=True)
@@ -126,14 +144,26 @@ class OutputSpec:
 @dataclass(frozen=True)
 class ReconstructionSpec:
     """How 2D and metric pose become an absolute one: perspective full or weak, and the border of the crop, in px, in
-    which a 2D joint no longer counts as inside the image (a stride of the network, P 4)."""
+    which a 2D joint no longer counts as inside the image (a stride of the network, P 4); border_far is that of the
+    right and bottom edge where it is another. inside: whether a joint must also lie in the image itself to count.
+    ridge: what pulls the solution of full perspective to the camera (the released code: 0.01). coupled_crops: how many
+    crops of an image, whole people, share its measure (the released code: 64)."""
 
     perspective: str = "full"
     border: float = 0.0
+    border_far: float | None = None
+    inside: str = "image"
     mix_3d: float = 0.0
+    ridge: float = 0.0
+    coupled_crops: int = 1
 
     def __post_init__(self) -> None:
         _one_of("reconstruction: perspective", self.perspective, ("full", "weak"))
+        _one_of("reconstruction: inside", self.inside, INSIDE)
+        if self.coupled_crops < 1:
+            raise InputError(f"reconstruction: coupled_crops must be at least 1, got {self.coupled_crops}.")
+        if self.ridge < 0:
+            raise InputError(f"reconstruction: ridge must not be negative, got {self.ridge}.")
         if not 0 <= self.mix_3d <= 1:
             raise InputError(f"reconstruction: mix_3d must lie in 0..1, got {self.mix_3d}.")
 
@@ -202,6 +232,8 @@ class ModelSpec:
     calibration: Calibration = field(default_factory=Calibration)
     joints: tuple[str, ...] = ()
     edges: tuple[tuple[str, str], ...] = ()
+    joint_transform: JointTransform | None = None
+    trust_given_boxes: bool = False
     min_person_score: float = 0.5
     max_vagueness: float = 1.0
     max_carried_vagueness: float = 1.0
@@ -228,6 +260,23 @@ class ModelSpec:
             if ("spread2d" in self.outputs) != ("spread3d" in self.outputs):
                 raise InputError("outputs: spread2d and spread3d go together: name both or neither.")
             Skeleton.from_names(self.joints, self.edges)
+            if self.joint_transform is not None and self.joint_transform.weights.shape[1] != len(self.joints):
+                raise InputError(
+                    f"joint_transform gives {self.joint_transform.weights.shape[1]} joints, but joints names "
+                    f"{len(self.joints)}: export or import the engine again."
+                )
+
+    @property
+    def network_joints(self) -> int:
+        """How many joints the network itself predicts."""
+        return len(self.joints if self.joint_transform is None else self.joint_transform.mirror)
+
+    @property
+    def network_mirror(self) -> NDArray[np.intp]:
+        """[network_joints] which of them each is in a mirror."""
+        if self.joint_transform is None:
+            return self.skeleton.mirror
+        return np.array(self.joint_transform.mirror, np.intp)
 
     @property
     def skeleton(self) -> Skeleton:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.small_matrices import inverse
+
 Floats = NDArray[np.float64]
 
 
@@ -41,7 +43,7 @@ def predicted(
 def corrected(state: Floats, covariance: Floats, places: Floats, noise: Floats) -> tuple[Floats, Floats]:
     """Predicted states [T,6] after people were seen at places [T,3] with noise [T,3,3] (Kalman; Joseph form)."""
     S = covariance[:, :3, :3] + noise
-    gain = np.linalg.solve(S, covariance[:, :3, :]).transpose(0, 2, 1)
+    gain = (inverse(S) @ covariance[:, :3, :]).transpose(0, 2, 1)
     left = np.broadcast_to(np.eye(6), covariance.shape).copy()
     left[:, :, :3] -= gain
     state = state + np.einsum("tij,tj->ti", gain, places - state[:, :3])

@@ -14,6 +14,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from metrabs_ros.auto_build import build_first
 from metrabs_ros.camera_pipelines import CameraPipelines
 from metrabs_ros.camera_stream import CameraStream
 from metrabs_ros.diagnostics import NodeDiagnostics, NodeStatus
@@ -23,6 +24,7 @@ from metrabs_ros.frame_worker import FrameWorker
 from metrabs_ros.parameter_set import ParameterSet
 from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.reports import Reports
+from metrabs_ros.rerun_log import RerunLog
 from metrabs_ros.spinning import spin
 
 RCLError = rclpy_implementation.RCLError
@@ -60,7 +62,9 @@ class PoseNode(LifecycleNode):
         self._open_pipelines = open_pipelines
         self._reports = Reports(self.get_logger())
         self._worker: FrameWorker | None = None
+        self._building = ""
         self._cameras: list[CameraStream] = []
+        self._recording: RerunLog | None = None
         self._transforms = FrameTransforms(self, self._reports)
         self._settings: ParameterSet[NodeParams] = ParameterSet(
             self,
@@ -141,13 +145,21 @@ class PoseNode(LifecycleNode):
 
     def _open(self) -> None:
         params = self._settings.record()
+        self._recording = RerunLog(params.rerun_to) if params.rerun else None
         camera_params: dict[str, Callable[[], CameraParams]] = {
             name: settings.record for name, settings in self._camera_settings.items()
         } or {"": self._settings.record}
         for name, of_camera in camera_params.items():
             self._cameras.append(
-                CameraStream(self, name, self._settings.record, of_camera, self._transforms, self._reports)
+                CameraStream(
+                    self, name, self._settings.record, of_camera, self._transforms, self._reports, self._recording
+                )
             )
+        if params.auto_build:
+            try:
+                build_first(params.engine, params.backend, self._say_building)
+            finally:
+                self._building = ""
         pipelines = self._open_pipelines(
             params.engine,
             params.backend,
@@ -165,6 +177,12 @@ class PoseNode(LifecycleNode):
             f"{pipeline.engine.device}."
         )
 
+    def _say_building(self, sentence: str) -> None:
+        self.get_logger().info(sentence)
+        self._building = sentence
+        # The timer of the diagnostics waits until configuring is over.
+        self._diagnostics.publish()
+
     def _is_configured(self) -> bool:
         return self._worker is not None
 
@@ -174,7 +192,7 @@ class PoseNode(LifecycleNode):
 
     def _status(self) -> NodeStatus:
         if self._worker is None:
-            return NodeStatus(lifecycle=self._lifecycle())
+            return NodeStatus(lifecycle=self._lifecycle(), building=self._building)
         pipeline = self._worker.pipelines.pipelines[0]
         return NodeStatus(
             self._lifecycle(),
@@ -182,6 +200,7 @@ class PoseNode(LifecycleNode):
             pipeline.engine.backend_name,
             pipeline.engine.device,
             self._worker.failure,
+            self._worker.pipelines.calls,
             tuple(camera.status(self._worker.dropped(index)) for index, camera in enumerate(self._cameras)),
         )
 
@@ -206,6 +225,9 @@ class PoseNode(LifecycleNode):
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.close()
 
     def _refuse_impossible_transitions(self) -> None:
         # rclpy lets the RCLError of an impossible transition out of spin(), and the caller waits for ever.

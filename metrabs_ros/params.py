@@ -71,7 +71,10 @@ class NodeParams(CameraParams):
         0.01, "Seconds that a camera's frame waits for those of the others.", ANY_TIME, between=(0.0, 1.0)
     )
     engine: str = setting("metrabs_base", "Name of an engine in engines/, or the path of an engine's .yaml.")
-    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, ...")
+    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
+    auto_build: bool = setting(
+        False, "Whether configuring builds the engine that the backend tensorrt or tensorrt_rtx lacks; takes minutes."
+    )
     convention: str = setting(
         ENGINE, "Joints that are published: the engine's own, or those of a skeleton convention.", choices=CONVENTIONS
     )
@@ -132,6 +135,10 @@ class NodeParams(CameraParams):
     publish_people: bool = setting(True, "Whether to publish ~/people.", ANY_TIME)
     publish_joints: bool = setting(True, "Whether to publish ~/joints.", ANY_TIME)
     publish_image_annotated: bool = setting(True, "Whether to publish ~/image_annotated.", ANY_TIME)
+    rerun: bool = setting(False, "Whether to log images, people and figures to Rerun; needs rerun-sdk.")
+    rerun_to: str = setting(
+        "", "Where rerun logs to: FILE.rrd, a viewer's HOST:PORT; empty: the viewer on this machine, which is started."
+    )
     annotated_jpeg_quality: int = setting(80, "Quality of ~/image_annotated/compressed.", ANY_TIME, between=(1, 100))
 
     def __post_init__(self) -> None:

@@ -270,21 +270,22 @@ class PosePipeline:
         alone = np.pad(~backed, (0, len(detections) - len(backed)))
         # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
         pose_boxes = self._regions.squares(joints2d) if own_boxes and self._body_upright else boxes
-        good = np.flatnonzero(
-            plausibility.in_front(joints3d)
-            & (person_scores >= self.spec.min_person_score)
-            & (scores >= self.min_score)
-            & ~(own_boxes & (seen.vagueness > self.spec.max_vagueness))
-            & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
-            & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
-            & plausibility.views_agree(seen.posture_spread, self.plausible)
-            & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_known))
-        )
-        good = good[
-            plausibility.kept_by_nms(joints3d[good], joints2d[good], scores[good], is_known[good], self.plausible)
-        ]
+        good = (person_scores >= self.spec.min_person_score) & (scores >= self.min_score)
+        if self.spec.trust_given_boxes and not own_boxes:
+            kept = np.flatnonzero(good & np.isfinite(joints3d).all((1, 2)))
+        else:
+            good &= (
+                plausibility.in_front(joints3d)
+                & ~(own_boxes & (seen.vagueness > self.spec.max_vagueness))
+                & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
+                & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
+                & plausibility.views_agree(seen.posture_spread, self.plausible)
+                & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_known))
+            )
+            at = np.flatnonzero(good)
+            kept = at[plausibility.kept_by_nms(joints3d[at], joints2d[at], scores[at], is_known[at], self.plausible)]
         boxes = boxes if own_boxes else detections.boxes
-        return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in good]
+        return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in kept]
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:
         """The poses in the joints of the convention; what finds and follows people goes by the engine's own."""
@@ -305,7 +306,11 @@ def check_image(image_rgb: NDArray[np.generic], camera: Camera) -> None:
         raise InputError(
             f"An image must be [H,W,3] uint8 RGB, got {list(image_rgb.shape)} {image_rgb.dtype}: convert it first."
         )
-    height, width = image_rgb.shape[:2]
+    check_size(camera, image_rgb.shape[1], image_rgb.shape[0])
+
+
+def check_size(camera: Camera, width: int, height: int) -> None:
+    """Raises InputError unless the camera's images have this size."""
     if (width, height) != camera.size:
         raise InputError(
             f"The camera is calibrated for images of {camera.size[0]}x{camera.size[1]}, got one of {width}x{height}: "

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metrabs_ros.small_matrices import inverse
+
 Floats = NDArray[np.float64]
 
 # Joints outside the image, and those the network is unsure of, keep this much weight, so that a person of whom
@@ -15,10 +17,12 @@ Floats = NDArray[np.float64]
 _LEAST_WEIGHT = 1e-4
 
 
-def in_fov(coords2d: ArrayLike, side: float, border: float) -> NDArray[np.bool_]:
-    """[...,2] px of a crop of ``side`` px -> whether the joint is ``border`` px or more inside its edges (P 4.2)."""
+def in_fov(coords2d: ArrayLike, side: float, border: float, border_far: float | None = None) -> NDArray[np.bool_]:
+    """[...,2] px of a crop of ``side`` px -> whether the joint is ``border`` px or more inside its edges (P 4.2);
+    ``border_far`` from the right and bottom ones where that is another."""
     coords2d = np.asarray(coords2d)
-    return ((coords2d >= border) & (coords2d <= side - border)).all(-1)
+    far = border if border_far is None else border_far
+    return ((coords2d >= border) & (coords2d <= side - far)).all(-1)
 
 
 def absolute(
@@ -29,20 +33,27 @@ def absolute(
     confidence: ArrayLike | None = None,
     perspective: str = "full",
     mix_3d: float = 0.0,
+    ridge: float = 0.0,
+    coupled: int = 1,
 ) -> Floats:
     """Absolute poses [N,J,3] m in the frame of each crop's camera.
 
     coords2d [N,J,2] px; coords3d_rel [N,J,3] m, up to translation; K [N,3,3] px; inside [N,J] bool, the joints whose 2D
     prediction lies inside the image; confidence [N,J] in 0..1 weights the joints in the fit. Joints inside are the
     back-projected 2D prediction at the depth found, mixed with the translated metric pose by ``mix_3d`` (the released
-    code: 0.5); joints outside are the translated metric pose. People do not influence each other.
+    code: 0.5); joints outside are the translated metric pose. ``ridge`` is that of full perspective (the released code:
+    0.01), and ``coupled`` how many crops in a row share its measure: with 1 people do not influence each other.
     """
     coords2d, coords3d_rel, K = (np.asarray(array, np.float64) for array in (coords2d, coords3d_rel, K))
     inside = np.asarray(inside, bool)
     weights = _weights(inside, confidence)
     normalized = _normalized(coords2d, K)
-    solve = {"full": full_perspective, "weak": weak_perspective}[perspective]
-    reference_point = solve(normalized, coords3d_rel, weights)
+    if perspective == "weak":
+        reference_point = weak_perspective(normalized, coords3d_rel, weights)
+    elif ridge:
+        reference_point = ridged_full_perspective(normalized, coords3d_rel, weights, ridge, coupled)
+    else:
+        reference_point = full_perspective(normalized, coords3d_rel, weights)
     translated = coords3d_rel + reference_point[:, None]
     depth = translated[..., 2:]
     back_projected = np.concatenate([normalized * depth, depth], -1)
@@ -123,6 +134,31 @@ def full_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) 
     return np.concatenate([mean_right + mean_n * depth[:, None], depth[:, None]], -1)
 
 
+def ridged_full_perspective(
+    normalized: Floats, coords3d_rel: Floats, weights: Floats, ridge: float, coupled: int = 1
+) -> Floats:
+    """The translation of full_perspective, pulled to the camera: [N,3] m that minimises (released code)
+
+    sum(w^2 |X0 - n_x Z0 - b_x, Y0 - n_y Z0 - b_y|^2) + ridge (X0^2 + Y0^2 + s^2 Z0^2),  b = n dZ - dXY
+
+    with s the root mean square of n over ``coupled`` crops: the released code adds the ridge after both sides were
+    divided by their root mean squares over a batch, and only that of n does not cancel out.
+    """
+    square = (normalized**2).mean((1, 2))
+    batches = np.arange(len(square)) // coupled
+    square = (np.bincount(batches, square) / np.maximum(np.bincount(batches), 1))[batches]
+    squared = weights**2
+    right = normalized * coords3d_rel[..., 2:] - coords3d_rel[..., :2]
+    total = squared.sum(1)[:, None] + ridge
+    sum_n = np.einsum("nj,njc->nc", squared, normalized)
+    sum_right = np.einsum("nj,njc->nc", squared, right)
+    moment = np.einsum("nj,njc,njc->n", squared, normalized, normalized) + ridge * square
+    product = np.einsum("nj,njc,njc->n", squared, normalized, right)
+    moment -= (sum_n**2 / total).sum(1)
+    depth = ((sum_n * sum_right / total).sum(1) - product) / np.maximum(moment, 1e-12)
+    return np.concatenate([(sum_right + sum_n * depth[:, None]) / total, depth[:, None]], -1)
+
+
 def weak_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) -> Floats:
     """The translation [N,3] m by the ratio of spreads: in metres over that on the image plane (P 4.1)."""
     share = _shares(weights)
@@ -137,7 +173,7 @@ def weak_perspective(normalized: Floats, coords3d_rel: Floats, weights: Floats) 
 
 def _normalized(coords2d: Floats, K: Floats) -> Floats:
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
-    return np.einsum("nrc,njc->njr", np.linalg.inv(K), homogeneous)[..., :2]
+    return np.einsum("nrc,njc->njr", inverse(K), homogeneous)[..., :2]
 
 
 def _weights(inside: NDArray[np.bool_], confidence: ArrayLike | None) -> Floats:

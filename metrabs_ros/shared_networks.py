@@ -32,10 +32,12 @@ class Meeting:
     """Where threads that work at the same time wait until each of them needs a network or is done.
 
     Then everything that they ask for runs, each network once, the rows in the order of the threads' numbers. Nobody
-    waits for a thread that does not take part.
+    waits for a thread that does not take part. ``calls`` counts the batches so far, ``joined`` those among them that
+    were of several threads.
     """
 
     def __init__(self) -> None:
+        self.calls = self.joined = 0
         self._changed = threading.Condition()
         self._taking_part = 0
         self._requests: list[_Request] = []
@@ -74,7 +76,10 @@ class Meeting:
             return
         requests, self._requests = sorted(self._requests, key=lambda request: request.order), []
         for network in dict.fromkeys(request.network for request in requests):
-            _serve(network, [request for request in requests if request.network is network])
+            of_network = [request for request in requests if request.network is network]
+            self.calls += 1
+            self.joined += len(of_network) > 1
+            _serve(network, of_network)
         self._changed.notify_all()
 
 

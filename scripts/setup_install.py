@@ -43,9 +43,9 @@ def fetch_weights(house: House) -> list[Path]:
     Raises:
         SetupError: the command is not there yet, or it failed.
     """
-    if not (house.root / PACKAGE / "cli" / "engine.py").is_file():
+    if not (house.root / PACKAGE / "cli" / "engine" / "fetch.py").is_file():
         raise SetupError(
-            f"Everything but the weights is set up: {PACKAGE}/cli/engine.py, which fetches them, is not in this "
+            f"Everything but the weights is set up: {PACKAGE}/cli/engine/fetch.py, which fetches them, is not in this "
             "checkout; run `make setup` again once it is."
         )
     engines = house.root / "engines"

@@ -18,8 +18,8 @@ SIZE = (64, 48)
 CAMERA = Camera.from_fov(60, SIZE)
 
 
-def fake_node(domain: int, *args: str, delay_s: float = 0.0) -> NodeProcess:
-    return NodeProcess(domain, str(FAKE_NODE), str(delay_s), "--ros-args", *args)
+def fake_node(domain: int, *args: str, delay_s: float = 0.0, env: dict[str, str] | None = None) -> NodeProcess:
+    return NodeProcess(domain, str(FAKE_NODE), str(delay_s), "--ros-args", *args, env=env)
 
 
 def real_node(domain: int, *args: str) -> NodeProcess:

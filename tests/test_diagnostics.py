@@ -53,6 +53,7 @@ def test_a_camera_that_does_well_is_ok_with_its_rates_and_times() -> None:
         "frames": "59",
         "frames dropped": "2",
         "frames failed": "0",
+        "frames unmatched": "0",
         "last stamp (s)": "12.500000",
         "people": "2",
         "camera": "640x480, plumb_bob",
@@ -93,7 +94,7 @@ def test_counts_that_begin_anew_are_no_negative_rates() -> None:
 
 
 def test_a_failed_engine_is_an_error() -> None:
-    running = NodeStatus("active", "blazepose_full", "openvino", "CPU", cameras=(GOOD, GOOD))
+    running = NodeStatus("active", "blazepose_full", "openvino", "CPU", calls=(9, 7), cameras=(GOOD, GOOD))
     message = engine_to_msg(running, "pose_node")
     assert (message.level, message.message, message.name) == (OK, "Active.", "pose_node: engine")
     assert values(message) == {
@@ -102,7 +103,10 @@ def test_a_failed_engine_is_an_error() -> None:
         "backend": "openvino",
         "device": "CPU",
         "people": "4",
+        "batches": "9",
+        "batches of several cameras": "7",
     }
+    assert "batches" not in values(engine_to_msg(replace(running, cameras=(GOOD,)), "pose_node"))
     message = engine_to_msg(replace(running, failure="The engine ran out of memory."), "pose_node")
     assert (message.level, message.message) == (ERROR, "The engine ran out of memory.")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,22 +21,34 @@ MAY_IMPORT = {
     "pose": set(),
     "distortion": set(),
     "camera": {"distortion", "errors"},
-    "crop": {"camera"},
-    "reconstruct": set(),
+    "pyramid": set(),
+    "small_matrices": set(),
+    "crop": {"camera", "pyramid", "small_matrices"},
+    "reconstruct": {"small_matrices"},
     "regions": {"camera", "skeleton"},
     "plausibility": {"ranges"},
     "ranges": {"errors"},
-    "motion_model": set(),
-    "association": set(),
+    "motion_model": {"small_matrices"},
+    "association": {"small_matrices"},
     "tracking": {"association", "errors", "motion_model", "pose", "ranges"},
     "smoothing": {"errors", "ranges"},
     "typical_body": {"skeleton"},
     "uncertainty": {"errors"},
     "conventions": {"errors", "skeleton"},
-    "model_spec": {"errors", "skeleton", "strict", "uncertainty"},
+    "joint_transform": {"errors"},
+    "model_spec": {"errors", "joint_transform", "skeleton", "strict", "uncertainty"},
     "weights": {"errors", "model_spec"},
-    "backends": {"errors", "model_spec"},
+    "built_engines": {"errors", "model_spec", "strict", "weights"},
+    "backends": {"built_engines", "errors", "model_spec"},
+    "released": {"errors", "joint_transform", "model_spec", "skeleton", "strict", "weights"},
     "engine": {"backends", "errors", "model_spec", "strict", "weights"},
+    "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
+    "auto_build": {"build_engine", "model_spec"},
+    "reference_people": {"errors", "model_spec"},
+    "parity": {"engine", "errors"},
+    "quantize": {
+        "backends", "build_engine", "built_engines", "engine", "errors", "model_spec", "parity", "reference_people",
+    },
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
@@ -57,15 +71,16 @@ MAY_IMPORT = {
     "frames": {"errors"},
     "annotate": {"camera", "pose", "skeleton"},
     "video_writer": {"errors", "frames"},
+    "rerun_log": {"annotate", "camera", "errors", "pose", "skeleton", "video_writer"},
 }  # fmt: skip
 ROS_MODULES = {
-    "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result", "frame_slot",
-    "frame_transforms", "frame_worker", "hri_body", "hri_messages", "hri_publishers", "image_messages", "joint_cloud",
-    "marker_messages", "messages", "node", "parameter_set", "params", "people_messages", "publishers", "reports",
-    "spinning", "video_source",
+    "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result",
+    "frame_slot", "frame_transforms", "frame_worker", "hri_body", "hri_messages", "hri_publishers",
+    "image_messages", "joint_cloud", "launch_arguments", "marker_messages", "messages", "node", "parameter_set",
+    "params", "people_messages", "publishers", "reports", "spinning", "video_source",
 }  # fmt: skip
 ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
-RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "cuda", "tflite_runtime", "pycuda"}
+RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "tflite_runtime", "pycuda"}
 
 
 def sources() -> list[Path]:
@@ -143,7 +158,17 @@ def test_runtimes_and_ros_stay_in_their_rooms(path: Path) -> None:
         assert not foreign(path) & RUNTIMES
     if room_of(path) not in ROS_MODULES:
         assert not {package for package in foreign(path) if is_ros(package)}
-    assert not foreign(path) & {"torch", "torchvision", "training", "demo", "tests"}
+    # A released model's weights are a file of torch's: whoever imports one has it, the robot need not.
+    if room_of(path) != "released":
+        assert "torch" not in foreign(path)
+    assert not foreign(path) & {"torchvision", "training", "demo", "tests"}
+    assert "rerun" not in foreign(path) or path.stem == "rerun_log", "rerun-sdk is optional"
+
+
+def test_torch_is_only_imported_where_a_released_model_is() -> None:
+    """The commands that live beside it must start without torch."""
+    command = "import sys, metrabs_ros.cli.engine, metrabs_ros.pipeline; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 def test_each_backend_imports_one_runtime() -> None:
@@ -153,7 +178,7 @@ def test_each_backend_imports_one_runtime() -> None:
 
 def test_what_runs_without_ros_imports_nothing_that_needs_it() -> None:
     """Through all it imports: the command must start on a machine without a ROS 2."""
-    for start in ("pipeline", "cli", "frames", "annotate"):
+    for start in ("pipeline", "cli", "frames", "annotate", "rerun_log"):
         reached, todo = set(), [start]
         while todo:
             room = todo.pop()

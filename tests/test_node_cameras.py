@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from pose_node_for_tests import actions, fake_node, frame, set_parameter, shown
+from pose_node_for_tests import actions, fake_node, frame, real_node, set_parameter, shown
 from ros_fake_node import FAULT
 from ros_support import PATIENCE_S, RESEND_S, Peer, free_domain, header_at
 from sensor_msgs.msg import CameraInfo, Image
@@ -19,6 +20,7 @@ from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.camera_pipelines import CameraPipelines
+from metrabs_ros.messages import camera_to_msg, image_to_msg
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.pose import TrackedPose
 
@@ -191,6 +193,46 @@ def of_astronaut() -> tuple[np.ndarray, Camera]:
 
     image = data.astronaut()
     return image, Camera.from_fov(50, (image.shape[1], image.shape[0]))
+
+
+def test_the_node_batches_what_two_cameras_see_at_the_same_time(domain: int) -> None:
+    """Over DDS. Prints how much later people are published for a second camera (pytest -s)."""
+    pixels, camera = of_astronaut()
+    arguments = ("-p", "cameras:=[front, left]", "-p", "batch_wait_s:=0.05", "-p", "engine:=blazepose_full")
+    with real_node(domain, *arguments) as node, CamerasPeer(domain, "front", "left") as peer:
+        heard = peer.listen(DiagnosticArray, "/diagnostics")
+        peer.wait_for_subscribers()
+        latencies = {names: median_latency(peer, names, pixels, camera) for names in (("front",), ("front", "left"))}
+        count = len(heard)
+        peer.wait_until(lambda: len(heard) > count + 1, "/diagnostics")
+        engine = next(s for s in heard[-1][1].status if s.name.endswith("engine"))
+        values = {pair.key: pair.value for pair in engine.values}
+        calls, joined = int(values["batches"]), int(values["batches of several cameras"])
+        print(f"\nmedian latency of front alone, and with left, s: {latencies}; {joined} of {calls} batches of both")
+        # Half the frames were of both cameras, and each takes a call or two.
+        assert joined > 0.25 * calls
+        assert node.interrupted() == 0
+
+
+def median_latency(peer: CamerasPeer, names: tuple[str, ...], pixels: np.ndarray, camera: Camera) -> float:
+    """From the sending of a frame of each camera to the last of their markers, s; of eight frames, after three."""
+    taken = []
+    for _ in range(11):
+        header = header_at(time.time(), "optical")
+        sent, start = (image_to_msg(pixels, header), camera_to_msg(camera, header)), time.monotonic()
+        deadline = start + PATIENCE_S
+        for name in names:
+            peer.send(name, *sent)
+        while missing := [name for name in names if not peer.of(name, sent[0])]:
+            assert time.monotonic() < deadline, f"No markers of {missing}."
+            with contextlib.suppress(AssertionError):
+                peer.wait_until(lambda: all(peer.of(name, sent[0]) for name in names), "markers", RESEND_S)  # noqa: B023
+                break
+            start = time.monotonic()
+            for name in missing:
+                peer.send(name, *sent)
+        taken.append(time.monotonic() - start)
+    return float(np.median(taken[3:]))
 
 
 def test_cameras_that_share_the_engine_see_what_each_sees_alone() -> None:

@@ -19,9 +19,9 @@ from lifecycle_msgs.msg import Transition
 from pose_node_for_tests import CAMERA, SIZE, actions, fake_node, frame, set_parameter, shown
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_fake_node import BROKEN, FAULT, SlowFakePipeline
-from ros_support import PATIENCE_S, RESEND_S, PosePeer, flat_image, free_domain, header_at, header_now
+from ros_support import PATIENCE_S, RESEND_S, Peer, PosePeer, flat_image, free_domain, header_at, header_now
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Point2D, Pose2D
 
@@ -79,6 +79,26 @@ def test_compressed_images_come_from_the_topic_beside_the_one_that_image_is_rema
 def test_the_compressed_topic_itself_can_be_remapped(domain: int) -> None:
     with fake_node(domain, "-p", "image_transport:=compressed", "-r", "image/compressed:=/my/jpegs") as node:
         node.wait_for("Waiting for images on /my/jpegs with /camera_info")
+
+
+# --- encodings --------------------------------------------------------------------------------------------------------
+
+# Two people, for the fake pipeline: a grey of 2, and how many bytes of it make a pixel. Luma 16 is black, and 18 is 2.
+GREY_2 = {
+    "rgb8": b"\2\2\2", "bgr8": b"\2\2\2", "rgba8": b"\2\2\2\xff", "bgra8": b"\2\2\2\xff", "mono8": b"\2",
+    "mono16": b"\2\2", "yuv422": b"\x80\x12", "uyvy": b"\x80\x12", "yuv422_yuy2": b"\x12\x80", "yuyv": b"\x12\x80",
+    "bayer_rggb8": b"\2", "bayer_bggr8": b"\2", "bayer_gbrg8": b"\2", "bayer_grbg8": b"\2",
+}  # fmt: skip
+
+
+def test_every_encoding_arrives_as_the_same_picture(domain: int) -> None:
+    with fake_node(domain) as node, PosePeer(domain) as peer:
+        peer.wait_for_subscribers()
+        for index, (encoding, pixel) in enumerate(GREY_2.items()):
+            image, info = frame(0, header_at(1000.0 + index))
+            image.encoding, image.step = encoding, SIZE[0] * len(pixel) + 8
+            image.data = array.array("B", (pixel * SIZE[0] + bytes(8)) * SIZE[1])
+            assert shown(1, 2) <= actions(peer.answer(image, info)), f"{encoding}:\n{node.output}"
 
 
 # --- calibrations -----------------------------------------------------------------------------------------------------
@@ -348,24 +368,50 @@ def test_qos_is_overridden_for_one_topic_and_no_other(domain: int) -> None:
     )  # fmt: skip
     with fake_node(domain, *arguments), PosePeer(domain) as peer:
         peer.wait_for_subscribers()
-
-        def reliability(topic: str, of: str = "subscriptions") -> ReliabilityPolicy:
-            about = getattr(peer.node, f"get_{of}_info_by_topic")
-
-            def known() -> list[Any]:
-                return [info for info in about(topic) if info.node_name == "pose_node"]
-
-            peer.wait_until(known, f"pose_node's {of} of {topic}")
-            return known()[0].qos_profile.reliability
-
-        assert reliability("/image") == ReliabilityPolicy.RELIABLE
-        assert reliability("/camera_info") == ReliabilityPolicy.BEST_EFFORT
-        assert reliability("/pose_node/markers", "publishers") == ReliabilityPolicy.BEST_EFFORT
-        assert reliability("/pose_node/people", "publishers") == ReliabilityPolicy.RELIABLE
+        assert reliabilities(peer, "/image") == [ReliabilityPolicy.RELIABLE]
+        assert reliabilities(peer, "/camera_info") == [ReliabilityPolicy.BEST_EFFORT]
+        assert reliabilities(peer, "/pose_node/markers", "publishers") == [ReliabilityPolicy.BEST_EFFORT]
+        assert reliabilities(peer, "/pose_node/people", "publishers") == [ReliabilityPolicy.RELIABLE]
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
             assert peer.change_state(transition)
         peer.wait_for_subscribers()
-        assert reliability("/image") == ReliabilityPolicy.RELIABLE
+        assert reliabilities(peer, "/image") == [ReliabilityPolicy.RELIABLE]
+
+
+def test_qos_of_topics_that_all_nodes_share_is_overridden_too(domain: int) -> None:
+    """With two cameras there are two publishers of /tf: what is given holds for both."""
+    shared = ("tf", "diagnostics", "humans/bodies/tracked")
+    given = [f"qos_overrides./{topic}.publisher.reliability:=best_effort" for topic in shared]
+    given += ["qos_overrides./tf.subscription.reliability:=best_effort", "target_frame:=map", "cameras:=[front, left]"]
+    with fake_node(domain, *(part for each in given for part in ("-p", each))) as node, PosePeer(domain) as peer:
+        node.wait_for("Waiting for images on /left/image")
+        for topic, publishers in zip(shared, (2, 1, 1), strict=True):
+            expected = [ReliabilityPolicy.BEST_EFFORT] * publishers
+            assert reliabilities(peer, f"/{topic}", "publishers", publishers) == expected, topic
+        images = peer.node.create_publisher(Image, "front/image", 5)
+        infos = peer.node.create_publisher(CameraInfo, "front/camera_info", 5)
+
+        def send() -> bool:
+            image, info = frame(1)
+            infos.publish(info)
+            images.publish(image)
+            return bool(peer.node.get_subscriptions_info_by_topic("/tf_static"))
+
+        # It listens to TF once an image needs it.
+        peer.wait_until(send, "the subscription of /tf_static")
+        assert reliabilities(peer, "/tf") == [ReliabilityPolicy.BEST_EFFORT]
+        assert reliabilities(peer, "/tf_static") == [ReliabilityPolicy.RELIABLE]
+
+
+def reliabilities(peer: Peer, topic: str, of: str = "subscriptions", count: int = 1) -> list[ReliabilityPolicy]:
+    """Of pose_node's ``of`` (publishers or subscriptions) of a topic, once there are ``count``."""
+    about = getattr(peer.node, f"get_{of}_info_by_topic")
+
+    def known() -> list[Any]:
+        return [info for info in about(topic) if info.node_name == "pose_node"]
+
+    peer.wait_until(lambda: len(known()) >= count, f"{count} {of} of {topic} by pose_node")
+    return [info.qos_profile.reliability for info in known()]
 
 
 # --- services, lifecycle, diagnostics ---------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def test_what_is_asked_for_at_the_same_time_runs_as_one_batch_and_comes_back_apa
     shared = SharedNetwork(network, meeting)
     answers = together(meeting, *(lambda n=n: shared.run(rows(n, n))["y"] for n in (1, 3, 2)))
     assert network.batches == [6]
+    assert (meeting.calls, meeting.joined) == (1, 1)
     for count, answer in zip((1, 3, 2), answers, strict=True):
         np.testing.assert_array_equal(answer, rows(count, 2 * count))
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: reads .onnx."""
+"""ONNX Runtime on an NVIDIA GPU where its build has one's provider, else on the CPU: reads .onnx."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
 
 SUFFIXES = (".onnx",)
+# In this order. TensorRT's is not among them: it would build an engine on the first frame, for minutes.
+_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class OnnxRuntimeNetwork:
-    """A session on the CPU; only the named outputs are fetched."""
+    """A session; ``device`` is where it runs. Only the named outputs are fetched."""
 
     backend_name = "onnxruntime"
-    device = "CPU"
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
         options = ort.SessionOptions()
@@ -27,11 +28,13 @@ class OnnxRuntimeNetwork:
         # Spinning threads between calls would take the cores from the rest of the robot.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(path), options, providers=_providers())
         except Exception as error:  # its exception types have no public common base
             raise InputError(
                 f"ONNX Runtime cannot read {path}: {_first_line(error)} Fetch or export it again."
             ) from error
+        # Of the providers asked for those that could start: a build for CUDA runs on the CPU where there is no GPU.
+        self.device = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         known = [output.name for output in self._session.get_outputs()]
         missing = [name for name in outputs if name not in known]
         if missing:
@@ -53,6 +56,12 @@ class OnnxRuntimeNetwork:
 
     def close(self) -> None:
         del self._session
+
+
+def _providers() -> list[str]:
+    """What this build of ONNX Runtime offers of the preferred providers."""
+    offered = ort.get_available_providers()
+    return [provider for provider in _PREFERRED if provider in offered]
 
 
 def _first_line(error: Exception) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -14,8 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from metrabs_ros import benchmark
+from metrabs_ros.benchmark import PAPER_FRAMES_PER_S
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli import new_app, run
+from metrabs_ros.cli.bench_report import shown, write_plot
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Image, open_frames
 from metrabs_ros.model_spec import ModelSpec
@@ -35,19 +41,73 @@ def bench(
         int, typer.Option(min=10, help="How many frames are measured; they are gone through to and fro.")
     ] = 300,
     fov: Annotated[float, typer.Option(help="Field of view of the longer side, degrees.")] = 55.0,
+    crowd_size: Annotated[str, typer.Option(help="Size of the pictures with 1 to 16 people.")] = "1920x1080",
+    crowd_rounds: Annotated[int, typer.Option(min=3, help="How many frames are measured of each of those.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the figures (.png, .svg); needs matplotlib.")] = None,
 ) -> None:
-    """Whole frames, one call of the detector and one of the pose network in turn, and the ratio between them.
+    """Whole frames beside the bare networks, crops per second by batch, and frames per second by people.
 
-    Times on a shared machine wander; the ratio is of medians taken in the same run.
+    Times on a shared machine wander; ratios are of medians taken in the same run.
     """
-    width, height = _parsed_size(size)
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot needs matplotlib: pip install matplotlib, or use --json.")
+    (width, height), large = _parsed_size(size), _parsed_size(crowd_size)
     with open_frames(source) as opened:
-        images = [_cover(frame.image_rgb, width, height) for frame in islice(opened, frames)]
+        pictures = [frame.image_rgb for frame in islice(opened, frames)]
+    images = [_cover(picture, width, height) for picture in pictures]
     camera = Camera.from_fov(fov, (width, height))
+    start = time.perf_counter()
     pipeline = PosePipeline.from_engine(Path(engine) if engine.endswith(".yaml") else engine, backend)
     pipeline.warm_up()
-    networks = {name: _repeatable(run_once, spec) for name, run_once, spec in pipeline.networks()}
+    start_up = time.perf_counter() - start
+    title = f"{pipeline.spec.name} on {pipeline.engine.backend_name} ({pipeline.engine.device})"
+    console = Console()
 
+    times, people = _turn_by_turn(pipeline, images, camera, rounds)
+    ratio = _report(console, times, people, f"{title}, {size}")
+    stills = pictures[:: max(1, len(pictures) // 4)]
+    still_camera = Camera.from_fov(fov, (stills[0].shape[1], stills[0].shape[0]))
+    cutouts = benchmark.people_in(stills, pipeline, still_camera)
+    pipeline.reset()
+    crowd_camera = Camera.from_fov(fov, large)
+    costs = [
+        (benchmark.frame_cost(pipeline, benchmark.crowd(cutouts, count, large), crowd_camera, crowd_rounds, detects))
+        for detects in (False, True)
+        for count in PAPER_FRAMES_PER_S
+    ]
+    given, found = costs[: len(PAPER_FRAMES_PER_S)], costs[len(PAPER_FRAMES_PER_S) :]
+    figures: dict[str, Any] = {
+        "engine": pipeline.spec.name,
+        "backend": pipeline.engine.backend_name,
+        "device": pipeline.engine.device,
+        "size": size,
+        "crowd_size": crowd_size,
+        "start_up_s": start_up,
+        "median_s": {name: float(np.median(seconds)) for name, seconds in times.items()},
+        "ratio_frame_to_networks": ratio,
+        "crops_per_s": benchmark.crops_per_s(pipeline, max(3, crowd_rounds // 2)),
+        "boxes_given": [asdict(cost) for cost in given],
+        "people_found": [asdict(cost) for cost in found],
+        "cost_16_to_1": given[-1].seconds / given[0].seconds,
+        "paper_frames_per_s": PAPER_FRAMES_PER_S,
+        "peak_memory_mb": benchmark.peak_memory_mb(),
+    }
+    shown(console, figures)
+    try:
+        if json_file is not None:
+            json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        if plot is not None:
+            write_plot(plot, figures)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot write {json_file or plot}: {error}.") from error
+
+
+def _turn_by_turn(
+    pipeline: PosePipeline, images: list[Image], camera: Camera, rounds: int
+) -> tuple[dict[str, list[float]], list[int]]:
+    """Seconds of whole frames and of one call of each network in turn, and how many people each frame had."""
+    networks = {name: _repeatable(run_once, spec) for name, run_once, spec in pipeline.networks()}
     times: dict[str, list[float]] = {name: [] for name in ("frame", *networks)}
     people: list[int] = []
     to_and_fro = cycle([*images, *images[-2:0:-1]])
@@ -62,19 +122,19 @@ def bench(
             people.append(found)
             for name, seconds in zip(times, np.diff([start, *marks]), strict=True):
                 times[name].append(float(seconds))
-    _report(times, people, f"{pipeline.spec.name} on {pipeline.engine.backend_name} ({pipeline.engine.device}), {size}")
+    return times, people
 
 
-def _report(times: dict[str, list[float]], people: list[int], title: str) -> None:
+def _report(console: Console, times: dict[str, list[float]], people: list[int], title: str) -> float:
     table = Table("", "median ms", "90 % below", title=title, title_justify="left")
     for name, seconds in times.items():
         table.add_row(name, f"{np.median(seconds) * 1e3:.2f}", f"{np.percentile(seconds, 90) * 1e3:.2f}")
     raw = sum(float(np.median(seconds)) for name, seconds in times.items() if name != "frame")
     whole = float(np.median(times["frame"]))
-    console = Console()
     console.print(table)
     console.print(f"people per frame: mean {np.mean(people):.2f}, {len(people)} frames, {1 / whole:.1f} frames/s")
     console.print(f"ratio frame : one raw call of each network = {whole / raw:.2f}")
+    return whole / raw
 
 
 def _repeatable(run_once: Callable[[np.ndarray], object], spec: ModelSpec) -> Callable[[], object]:

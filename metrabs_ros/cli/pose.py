@@ -22,6 +22,7 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Frame, FrameSource, Image, ImageFrames, WebcamFrames, open_frames
 from metrabs_ros.pipeline import DEFAULT_ENGINE, PosePipeline
 from metrabs_ros.pose import Detections, TrackedPose
+from metrabs_ros.rerun_log import RerunLog
 from metrabs_ros.video_writer import PICTURE_SUFFIXES, VideoWriter, check_writable, write_picture
 
 app = cli.new_app(__doc__)
@@ -44,6 +45,7 @@ def pose(
     boxes: Annotated[Path | None, typer.Option(help="boxes.jsonl that replaces the person detector.")] = None,
     output: Annotated[Path | None, typer.Option(help="poses.jsonl to write.")] = None,
     video: Annotated[Path | None, typer.Option(help="Annotated video to write; for one image a .png or .jpg.")] = None,
+    rerun: Annotated[Path | None, typer.Option(help="Recording for the Rerun viewer to write, OUT.rrd.")] = None,
 ) -> None:
     """Find people and their 3D joints in metres, in the optical frame of the camera."""
     up_vector = _parsed_up(up)
@@ -52,9 +54,10 @@ def pose(
             f"Expected either --camera FILE (a ROS calibration) or --fov DEGREES, got {'both' if camera else 'neither'}"
             ": give one of the two, e.g. --fov 55 where the camera is not calibrated."
         )
-    if output is None and video is None:
+    if output is None and video is None and rerun is None:
         output = Path(Path(source).resolve().stem + ".poses.jsonl")
-    for path in filter(None, (output, video)):
+    targets = list(filter(None, (output, video, rerun)))
+    for path in targets:
         _check_target(path, Path(source))
     with contextlib.ExitStack() as stack:
         frames = stack.enter_context(open_frames(source))
@@ -73,18 +76,23 @@ def pose(
             )
         )
         writer = stack.enter_context(PosesWriter(output, pipeline.skeleton)) if output else None
+        recording = stack.enter_context(contextlib.closing(RerunLog(rerun))) if rerun else None
         look = _Look(pipeline, optics, outside_boxes, is_tracking=not is_picture)
         counted = _Count()
-        with _kept_in_part(writer), _progress(frames) as advance:
+        with _kept_in_part(writer.part if writer else rerun), _progress(frames) as advance:
             for frame in frames:
+                began = time.perf_counter()
                 poses = look(frame)
+                took = {"poses_ms": 1e3 * (time.perf_counter() - began)}
                 if writer:
                     writer.write(frame, poses)
                 if video_sink:
                     video_sink(annotate.drawn(frame.image_rgb, poses, pipeline.skeleton))
+                if recording:
+                    recording.log(frame.image_rgb, optics, pipeline.skeleton, poses, frame.stamp_s, figures=took)
                 counted.add(poses)
                 advance(counted)
-    print(counted.summary(list(filter(None, (output, video)))))
+    print(counted.summary(targets))
 
 
 @dataclass(frozen=True)
@@ -169,12 +177,12 @@ def _open_video(path: Path, frames: FrameSource, is_picture: bool) -> Iterator[C
 
 
 @contextlib.contextmanager
-def _kept_in_part(writer: PosesWriter | None) -> Iterator[None]:
+def _kept_in_part(path: Path | None) -> Iterator[None]:
     """Where the work ends early, says where the finished frames are."""
     try:
         yield
     except (KeyboardInterrupt, InputError) as error:
-        kept = f"the frames before are in {writer.part}" if writer else "nothing is kept"
+        kept = f"the frames before are in {path}" if path else "nothing is kept"
         if isinstance(error, KeyboardInterrupt):
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"metrabs-pose: interrupted; {kept}.")
             raise typer.Exit(130) from None

@@ -1,0 +1,111 @@
+"""CUDA through cuda-python's runtime API: one primary context for all threads, so nothing is pushed or popped."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from cuda.bindings import runtime as cudart
+except ImportError:  # cuda-python before 12.6
+    from cuda import cudart
+
+from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError, driver_version, nbytes_of, no_gpu
+from metrabs_ros.built_engines import Gpu
+
+_TO_DEVICE = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+_TO_HOST = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+
+
+def open_device() -> CudaPythonDevice:
+    """The first GPU. Raises InputError where there is none."""
+    try:
+        error, count = cudart.cudaGetDeviceCount()
+    except RuntimeError as failure:  # no libcuda at all
+        raise no_gpu(str(failure)) from failure
+    if error != cudart.cudaError_t.cudaSuccess or not count:
+        raise no_gpu(error.name)
+    return CudaPythonDevice()
+
+
+class CudaPythonDevice:
+    """Device on the first GPU."""
+
+    def __init__(self) -> None:
+        _checked(cudart.cudaSetDevice(0))
+        properties = _checked(cudart.cudaGetDeviceProperties(0))
+        name = properties.name
+        self.gpu = Gpu(
+            (name.decode() if isinstance(name, bytes) else str(name)).rstrip("\0"),
+            f"{properties.major}.{properties.minor}",
+            driver_version(_checked(cudart.cudaDriverGetVersion())),
+        )
+        self._stream = _checked(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
+        self.stream = int(self._stream)
+        self._pinned: dict[int, int] = {}
+
+    def current(self) -> Any:
+        return contextlib.nullcontext()
+
+    def allocated(self, nbytes: int) -> int:
+        return int(_checked(cudart.cudaMalloc(max(nbytes, 1))))
+
+    def free(self, address: int) -> None:
+        _checked(cudart.cudaFree(address))
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        nbytes = nbytes_of(shape, dtype)
+        address = int(_checked(cudart.cudaMallocHost(max(nbytes, 1))))
+        array = np.ctypeslib.as_array((ctypes.c_byte * nbytes).from_address(address)).view(dtype).reshape(shape)
+        self._pinned[array.ctypes.data] = address
+        return array
+
+    def free_pinned(self, array: NDArray[Any]) -> None:
+        _checked(cudart.cudaFreeHost(self._pinned.pop(array.ctypes.data)))
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        _checked(cudart.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, _TO_DEVICE, self._stream))
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        _checked(cudart.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, _TO_HOST, self._stream))
+
+    def synchronize(self) -> None:
+        _checked(cudart.cudaStreamSynchronize(self._stream))
+
+    def captured(self, work: Callable[[], None]) -> Any:
+        """What ``work`` puts on the stream, as a graph that ``launch`` repeats. Raises DeviceError."""
+        mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(cudart.cudaStreamBeginCapture(self._stream, mode))
+        try:
+            work()
+        finally:
+            error, graph = cudart.cudaStreamEndCapture(self._stream)
+        _checked((error,))
+        executable = _checked(cudart.cudaGraphInstantiate(graph, 0))
+        _checked(cudart.cudaGraphDestroy(graph))
+        return executable
+
+    def launch(self, graph: Any) -> None:
+        _checked(cudart.cudaGraphLaunch(graph, self._stream))
+
+    def free_graph(self, graph: Any) -> None:
+        _checked(cudart.cudaGraphExecDestroy(graph))
+
+    def close(self) -> None:
+        _checked(cudart.cudaStreamDestroy(self._stream))
+
+
+def _checked(result: Any) -> Any:
+    """The values after CUDA's error code. Raises DeviceError, OutOfMemoryError where that is why."""
+    error, *values = result
+    if error != cudart.cudaError_t.cudaSuccess:
+        # CUDA remembers the last error, and TensorRT would take it for one of its own.
+        cudart.cudaGetLastError()
+        is_full = error == cudart.cudaError_t.cudaErrorMemoryAllocation
+        raise OutOfMemoryError(error.name) if is_full else DeviceError(error.name)
+    return values[0] if len(values) == 1 else None

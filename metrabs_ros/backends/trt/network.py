@@ -1,0 +1,242 @@
+"""A serialized engine opened on a GPU, with the Network interface of engine.py."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.backends.trt.buffers import Buffers
+from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
+from metrabs_ros.backends.trt.messages import new_logger
+from metrabs_ros.errors import InputError
+
+_LOG = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+# Batches of these sizes are recorded as CUDA graphs, each with an execution context of its own: a graph is only valid
+# as long as its context keeps its shapes.
+GRAPH_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class TensorRtNetwork:
+    """An engine on the GPU. Batches above the engine's profile, or above what the GPU has room for, run in parts.
+
+    One thread works at a time, whichever it is. ``use_graphs`` may be switched off, to compare. close() frees all that
+    was taken from the GPU.
+    """
+
+    def __init__(
+        self,
+        trt: Any,
+        backend_name: str,
+        engine: bytes,
+        outputs: Sequence[str],
+        device: Device,
+        host_code_allowed: bool = False,
+    ) -> None:
+        """``host_code_allowed``: the engine may bring the runtime it was built with, as version-compatible ones do.
+
+        Raises InputError where TensorRT cannot read the engine or it lacks an output.
+        """
+        self._trt = trt
+        self.backend_name = backend_name
+        self._device = device
+        self._lock = threading.Lock()
+        self._logger = new_logger(trt)
+        with device.current():
+            self._runtime = trt.Runtime(self._logger)
+            if host_code_allowed:
+                self._runtime.engine_host_code_allowed = True
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
+            if self._engine is None:
+                raise InputError(
+                    f"TensorRT {trt.__version__} cannot read its engine ({self._logger.last_error or 'no reason given'}"
+                    f") on the {device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again "
+                    "with `metrabs-engine build`, or choose another backend."
+                )
+            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+            self.input_names = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+            known = [name for name in names if name not in self.input_names]
+            missing = [name for name in outputs if name not in known]
+            if missing:
+                raise InputError(
+                    f"The engine has no output named {', '.join(missing)}: it has {', '.join(known)}; correct the "
+                    "spec's outputs and build it again."
+                )
+            if len(self.input_names) != 1:
+                raise InputError(f"The engine has {len(self.input_names)} inputs, expected one image input.")
+            (name,) = self.input_names
+            self.input_shape = list(self._engine.get_tensor_shape(name))
+            least, _, most = self._engine.get_tensor_profile_shape(name, 0)
+            self._least, self._most = int(least[0]), int(most[0])
+            self._new_context = _context_maker(trt, self._engine)
+            self._buffers = Buffers(self._engine, name, known, list(outputs), device)
+        self._at_once = self._most
+        self._general: Any = None
+        self._own: dict[int, Any] = {}
+        self._graphs: dict[int, Any] = {}
+        self._runs: dict[int, int] = {}
+        self._graphs_refused = ""
+        self.use_graphs = True
+
+    @property
+    def device(self) -> str:
+        return f"{self._device.gpu.name}, compute capability {self._device.gpu.compute_capability}"
+
+    @property
+    def graph_sizes(self) -> list[int]:
+        """Batch sizes that run as CUDA graphs by now."""
+        return sorted(self._graphs)
+
+    @property
+    def at_once(self) -> int:
+        """Crops that run in one part: the engine's most, less where the GPU had no room."""
+        return self._at_once
+
+    @property
+    def graphs_refused(self) -> str:
+        """Why there are no graphs, "" where there is no reason."""
+        return self._graphs_refused
+
+    def run(self, batch: Floats) -> dict[str, Floats]:
+        """One forward pass, in as few parts as fit; the arrays returned are the caller's own."""
+        with self._lock, self._device.current():
+            parts, start = [], 0
+            while start < len(batch):
+                part = batch[start : start + self._at_once]
+                try:
+                    parts.append(self._run_part(part))
+                    start += len(part)
+                except OutOfMemoryError as error:
+                    self._halve(len(part), error)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def close(self) -> None:
+        with self._lock, self._device.current():
+            self._forget_contexts()
+            self._buffers.release()
+            # All that holds the engine, which holds the weights on the GPU.
+            del self._new_context, self._buffers, self._engine, self._runtime
+        self._device.close()
+
+    def _halve(self, count: int, error: OutOfMemoryError) -> None:
+        self._forget_contexts()
+        self._buffers.release()
+        if count == 1:
+            raise InputError(
+                f"The {self._device.gpu.name} has no room for a single crop ({error}): end what else uses the GPU "
+                "(`nvidia-smi` shows it), or choose another backend."
+            ) from error
+        self._at_once = (count + 1) // 2
+        _LOG.warning(
+            "The %s has no room for %d crops at once: going on with %d at a time.",
+            self._device.gpu.name,
+            count,
+            self._at_once,
+        )
+
+    def _run_part(self, crops: Floats) -> dict[str, Floats]:
+        count = max(len(crops), self._least)
+        if count > self._buffers.capacity:
+            self._forget_contexts()
+            self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
+        self._buffers.fill(crops)
+        if self.use_graphs and count in self._graphs:
+            self._device.launch(self._graphs[count])
+        else:
+            self._run_or_record(count)
+        self._device.synchronize()
+        return self._buffers.results(len(crops))
+
+    def _run_or_record(self, count: int) -> None:
+        """The second run of a size becomes a graph: the first one loads kernels, which cannot be recorded."""
+        context = self._context(count)
+        self._runs[count] = self._runs.get(count, 0) + 1
+        if self._runs[count] > 1 and self._may_record(count):
+            if not getattr(context, "is_stream_capturable", lambda _: True)(self._device.stream):
+                # TensorRT-RTX compiles kernels for the shape meanwhile: the next run may be recorded.
+                self._enqueue(context, count)
+                return
+            try:
+                graph = self._device.captured(lambda: self._enqueue(context, count))
+            except OutOfMemoryError:
+                raise
+            except DeviceError as error:
+                self._graphs_refused = str(error)
+                _LOG.warning("CUDA graphs are not used: %s.", error)
+                graph = None
+            if graph is not None:
+                self._graphs[count] = graph
+                self._device.launch(graph)
+                return
+        self._enqueue(context, count)
+
+    def _may_record(self, count: int) -> bool:
+        return self.use_graphs and not self._graphs_refused and count in GRAPH_SIZES and count not in self._graphs
+
+    def _enqueue(self, context: Any, count: int) -> None:
+        self._buffers.upload(count)
+        if not context.execute_async_v3(self._device.stream):
+            raise DeviceError(f"TensorRT could not run {count} crops ({self._logger.last_error})")
+        self._buffers.download(count)
+
+    def _context(self, count: int) -> Any:
+        """With shapes, tensors and memory set for ``count`` crops."""
+        keeps_shape = count in GRAPH_SIZES
+        context = self._own.get(count) if keeps_shape else self._general
+        if context is None:
+            context = self._new_context()
+            if context is None:
+                said, self._logger.last_error = self._logger.last_error, ""
+                if "memory" in said.lower():
+                    raise OutOfMemoryError(said)
+                raise DeviceError(f"TensorRT made no execution context ({said})")
+            if keeps_shape:
+                self._own[count] = context
+            else:
+                self._general = context
+        elif keeps_shape:
+            return context
+        if self._buffers.attach(context, count):
+            # The scratch memory moved: what others remember of it is no longer true.
+            self._forget_contexts(but=context)
+        return context
+
+    def _forget_contexts(self, but: Any = None) -> None:
+        """Ends graphs and contexts, ``but`` one excepted."""
+        for graph in self._graphs.values():
+            self._device.free_graph(graph)
+        self._graphs.clear()
+        self._runs.clear()
+        self._own = {count: context for count, context in self._own.items() if context is but}
+        if self._general is not but:
+            self._general = None
+
+
+def _context_maker(trt: Any, engine: Any) -> Any:
+    """Makes contexts whose scratch memory is ours to give, so that it is one for all and as large as a batch needs."""
+    strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)
+    if strategies is None:
+        return engine.create_execution_context_without_device_memory  # 8.6
+    config = engine.create_runtime_config() if hasattr(engine, "create_runtime_config") else None
+    if config is None or not hasattr(config, "create_runtime_cache"):
+        return lambda: engine.create_execution_context(strategies.USER_MANAGED)
+    # TensorRT-RTX compiles kernels when contexts are made: one cache for all saves doing it once for each.
+    config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+    cache = config.create_runtime_cache()
+    config.set_runtime_cache(cache)
+    return functools.partial(_context_with, engine, config, cache)
+
+
+def _context_with(engine: Any, config: Any, cache: Any) -> Any:
+    """``cache`` is only kept alive: the config does not do it."""
+    return engine.create_execution_context(config)

@@ -1,0 +1,159 @@
+"""What only a machine with an NVIDIA GPU can tell, in one run: builds metrabs_base in fp32 and fp16, compares both with
+float32 on the CPU, times batches of 1, 8 and 32, then runs the tests marked gpu.
+
+    python scripts/gpu_check.py [--backend tensorrt_rtx] [--seconds 70]
+
+Needs numpy, OpenCV, scipy, PyYAML, typer, rich, onnx, onnxruntime, pytest, cuda-python or pycuda, and the backend's
+library; no ROS, nothing installed of this package. Each part reports its own fault and the next one goes on; the exit
+code is 1 where any failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from metrabs_ros.backends.trt.device import open_device  # noqa: E402
+from metrabs_ros.backends.trt.network import TensorRtNetwork  # noqa: E402
+from metrabs_ros.build_engine import Reports, build_engine, open_in_precision  # noqa: E402
+from metrabs_ros.built_engines import BuildOptions  # noqa: E402
+from metrabs_ros.engine import Engine, open_engine  # noqa: E402
+from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
+from metrabs_ros.parity import BOUNDS_MM, check, differences  # noqa: E402
+from metrabs_ros.reference_people import crops_for_measuring  # noqa: E402
+
+BATCHES = (1, 8, 32)
+RUNS = 60
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    arguments.add_argument("--backend", default="tensorrt_rtx")
+    arguments.add_argument("--seconds", type=float, default=70.0, help="no new part begins after so many")
+    given = arguments.parse_args()
+    started = time.monotonic()
+    failed = []
+
+    def part(name: str, work: Callable[[], None]) -> None:
+        if time.monotonic() - started > given.seconds:
+            print(f"-- {name}: NOT RUN, {given.seconds:.0f} s are over", flush=True)
+            failed.append(name)
+            return
+        begun = time.monotonic()
+        try:
+            work()
+            print(f"-- {name}: done, {time.monotonic() - begun:.1f} s", flush=True)
+        except Exception:
+            failed.append(name)
+            lines = traceback.format_exc().splitlines()
+            print(f"-- {name}: FAILED, {time.monotonic() - begun:.1f} s", *lines[-5:], sep="\n", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="metrabs_ros-gpu-") as cache:
+        os.environ["METRABS_ROS_CACHE"] = cache
+        part("machine", lambda: machine(given.backend))
+        for precision in ("fp32", "fp16"):
+            for work in (build, measure):
+                part(f"{work.__name__} {precision}", functools.partial(work, given.backend, precision))
+        for work in (build, measure):
+            part(f"{work.__name__} fp16 for this GPU only", functools.partial(work, given.backend, "fp16", "current"))
+        part("start-up of a second engine", lambda: start_up(given.backend))
+    part("tests marked gpu", lambda: run_tests(max(15.0, given.seconds - (time.monotonic() - started))))
+    print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all passed'} ({time.monotonic() - started:.1f} s)")
+    return 1 if failed else 0
+
+
+def machine(backend: str) -> None:
+    device = open_device()
+    module = importlib.import_module(f"metrabs_ros.backends.{backend}")
+    versions = f"{backend} {module.library.__version__}, Python {sys.version.split()[0]}"
+    print(f"{device.gpu} through {type(device).__name__}, {versions}")
+    device.close()
+
+
+def build(backend: str, precision: str, *capabilities: str) -> None:
+    spec = load_spec(find_spec("metrabs_base"))
+    options = BuildOptions(precision, compute_capabilities=capabilities)
+    record = build_engine(spec, "metrabs_base", backend, options, Reports())[0].record
+    print(f"{precision}: built in {record.build_seconds:.1f} s, {record.engine_bytes / 1e6:.1f} MB, {record.options}")
+
+
+def measure(backend: str, precision: str, *capabilities: str) -> None:
+    """Parity, and how long whole calls take: crops on the host in, decoded joints on the host out."""
+    spec = load_spec(find_spec("metrabs_base"))
+    crops = crops_for_measuring(spec.input.size)
+    reference = open_engine(spec, "onnxruntime")
+    expected = reference.infer(crops)
+    reference.close()
+    begun = time.monotonic()
+    engine = open_in_precision(spec, backend, precision)
+    opened = time.monotonic()
+    output = engine.infer(crops)
+    print(
+        f"{precision}: opened in {opened - begun:.2f} s, first {len(crops)} crops in {time.monotonic() - opened:.2f} s"
+    )
+    found = differences(expected, output)
+    print(f"| {precision} | mean | largest | unit |")
+    for each in found:
+        print(f"| {each.output} | {each.mean:.4f} | {each.largest:.4f} | {each.unit} |")
+    time_batches(engine, np.concatenate([crops, crops]), precision)
+    engine.close()
+    check(found, precision, f"metrabs_base in {precision}")
+    print(f"joints within {BOUNDS_MM[precision]:g} mm on average")
+
+
+def time_batches(engine: Engine, crops: np.ndarray, precision: str) -> None:
+    network = engine.network
+    assert isinstance(network, TensorRtNetwork)
+    print(f"| {precision}, batch | graphs | median ms | best ms | crops/s |")
+    for use_graphs in (True, False):
+        network.use_graphs = use_graphs
+        for batch in BATCHES:
+            part = np.ascontiguousarray(crops[:batch])
+            for _ in range(10):
+                engine.infer(part)
+            took = []
+            for _ in range(RUNS):
+                begun = time.perf_counter()
+                engine.infer(part)
+                took.append(time.perf_counter() - begun)
+            median, graph = float(np.median(took)), use_graphs and batch in network.graph_sizes
+            print(
+                f"| {batch} | {graph} | {1e3 * median:.2f} | {1e3 * min(took):.2f} | {batch / median:.0f} |", flush=True
+            )
+    print(f"graphs refused: {network.graphs_refused or 'no'}")
+
+
+def start_up(backend: str) -> None:
+    spec = load_spec(find_spec("metrabs_base"))
+    begun = time.monotonic()
+    engine = open_engine(spec, backend)
+    print(f"open_engine with its first crop: {time.monotonic() - begun:.2f} s on {engine.device}")
+    engine.close()
+
+
+def run_tests(seconds: float) -> None:
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-v", "--tb=short"]
+    environment = os.environ | {"METRABS_ROS_GPU": "demanded"}
+    done = subprocess.run(
+        [*command, "-m", "gpu", "tests/test_gpu.py"], cwd=ROOT, check=False, timeout=seconds, env=environment
+    )
+    if done.returncode:
+        raise RuntimeError(f"pytest ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

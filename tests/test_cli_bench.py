@@ -1,0 +1,67 @@
+"""metrabs-bench on a photo: what it measures adds up, and what it cannot do it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+from typer.testing import CliRunner
+
+from metrabs_ros import benchmark
+from metrabs_ros.cli import bench
+from metrabs_ros.errors import InputError
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "astronaut.png"
+    cv2.imwrite(str(path), data.astronaut()[..., ::-1])
+    return path
+
+
+def test_the_figures_add_up(photo: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    options = ["--engine", "blazepose_full", "--rounds", "10", "--crowd-rounds", "3", "--crowd-size", "640x480"]
+    result = CliRunner().invoke(bench.app, [str(photo), *options, "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(target.read_text())
+    given = figures["boxes_given"]
+    assert [cost["people"] for cost in given] == [1, 2, 4, 8, 16]
+    assert set(figures["crops_per_s"]) <= {"1", "2", "4", "8", "16", "32"}
+    for cost in [*given, *figures["people_found"]]:
+        assert 0 < cost["networks"] < cost["seconds"]
+        assert cost["overhead"] > 0
+    assert given[-1]["seconds"] > given[0]["seconds"]
+    assert figures["cost_16_to_1"] == pytest.approx(given[-1]["seconds"] / given[0]["seconds"])
+    assert figures["start_up_s"] > 0
+    assert 20 < figures["peak_memory_mb"] < 1e5
+    assert "cost of 16 people : 1" in result.output
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 16])
+def test_a_crowd_has_as_many_people_as_asked_for_apart_from_each_other(count: int) -> None:
+    person = np.full((130, 65, 3), 255, np.uint8)
+    scene = benchmark.crowd([person], count, (640, 480))
+    assert scene.image.shape == (480, 640, 3)
+    covered = np.zeros((480, 640), int)
+    for x, y, w, h in scene.boxes.astype(int):
+        assert (scene.image[y : y + h, x : x + w] == 255).all()
+        covered[y : y + h, x : x + w] += 1
+    assert len(scene.boxes) == count
+    assert covered.max() == 1
+
+
+def test_a_picture_without_people_is_refused() -> None:
+    with pytest.raises(InputError, match="Nobody was found in INPUT"):
+        benchmark.crowd([], 4, (640, 480))
+
+
+def test_a_plot_without_matplotlib_is_refused(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = CliRunner().invoke(bench.app, [str(photo), "--plot", str(tmp_path / "plot.png")])
+    assert isinstance(result.exception, InputError)
+    assert "--plot needs matplotlib" in str(result.exception)

@@ -1,0 +1,17 @@
+"""Inverses of 3×3 matrices beside LAPACK's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metrabs_ros.small_matrices import inverse
+
+
+def test_inverses_are_lapacks() -> None:
+    rng = np.random.default_rng(0)
+    matrices = rng.normal(size=(50, 4, 3, 3))
+    covariances = matrices @ matrices.transpose(0, 1, 3, 2) + np.eye(3)
+    intrinsics = np.array([[700.0, 0.3, 320], [0, -710, 240], [0, 0, 1]])
+    np.testing.assert_allclose(inverse(covariances), np.linalg.inv(covariances), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(inverse(intrinsics), np.linalg.inv(intrinsics), rtol=1e-12, atol=1e-15)
+    assert inverse(np.zeros((0, 3, 3))).shape == (0, 3, 3)

@@ -1,0 +1,197 @@
+"""How an engine is driven on a GPU: batches, memory, graphs. The GPU is a fake (fake_gpu); real ones: test_gpu.py."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeDevice, FakeRtx, FakeTrt
+from networks_for_tests import SIZE, computed
+
+from metrabs_ros.backends.trt.network import TensorRtNetwork
+from metrabs_ros.errors import InputError
+
+CROP_BYTES = 4 * sum(int(np.prod(shape)) for shape in SHAPES.values())
+
+
+def opened(
+    device: FakeDevice,
+    people: tuple[int, int, int] = (1, 4, 32),
+    outputs: tuple[str, ...] = tuple(OUTPUTS),
+    library: type[FakeTrt] = FakeTrt,
+) -> TensorRtNetwork:
+    return TensorRtNetwork(library(device, people), "tensorrt", b"engine", outputs, device)
+
+
+def crops(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def assert_is_computed(network: TensorRtNetwork, batch: np.ndarray) -> None:
+    got = network.run(batch)
+    for name, values in computed(batch.transpose(0, 2, 3, 1)).items():
+        np.testing.assert_allclose(got[name], values, atol=1e-4)
+
+
+@pytest.mark.parametrize("library", [FakeTrt, FakeRtx, Fake86])
+def test_any_order_of_batch_sizes_gives_the_networks_outputs(library: type[FakeTrt]) -> None:
+    device = FakeDevice()
+    network = opened(device, library=library)
+    for i, count in enumerate([1, 3, 1, 8, 3, 8, 1, 1, 32, 5, 8, 70, 32, 1]):
+        assert_is_computed(network, crops(count, seed=i))
+    network.close()
+
+
+def test_the_second_run_of_a_usual_size_becomes_a_graph_that_later_ones_repeat() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for i in range(4):
+        assert_is_computed(network, crops(4, seed=i))
+    assert network.graph_sizes == [4]
+    assert device.launches == 3
+    for i in range(4):
+        assert_is_computed(network, crops(3, seed=i))
+    assert network.graph_sizes == [4]
+    network.close()
+    assert device.graphs == []
+
+
+def test_graphs_end_where_scratch_memory_moves() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for i, count in enumerate([5, 2, 2, 2, 8, 2, 2]):
+        assert_is_computed(network, crops(count, seed=i))
+    network.close()
+
+
+def test_nothing_is_recorded_while_kernels_are_compiled() -> None:
+    device = FakeDevice()
+    network = opened(device, library=FakeRtx)
+    for i in range(8):
+        assert_is_computed(network, crops(2, seed=i))
+        assert network.graph_sizes == ([] if i < 4 else [2])
+    assert device.launches == 4
+    network.close()
+
+
+def test_without_graphs_none_is_recorded_or_repeated() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for use_graphs, launches in ((False, 0), (True, 2), (False, 2)):
+        network.use_graphs = use_graphs
+        for i in range(3 if not use_graphs else 2):
+            assert_is_computed(network, crops(4, seed=i))
+        assert device.launches == launches
+    network.close()
+
+
+def test_a_closed_network_keeps_nothing_of_the_engine_alive() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    network.run(crops(2))
+    engine = weakref.ref(network._engine)
+    network.close()
+    gc.collect()
+    assert engine() is None
+
+
+def test_results_are_the_callers_own() -> None:
+    network = opened(FakeDevice())
+    first = network.run(crops(2))["world"]
+    kept = first.copy()
+    network.run(crops(2, seed=1))
+    np.testing.assert_array_equal(first, kept)
+    network.close()
+
+
+def test_only_wanted_outputs_come_back() -> None:
+    device = FakeDevice()
+    network = opened(device, outputs=("world",))
+    assert list(network.run(crops(2))) == ["world"]
+    assert len(device.pinned_arrays) == 2
+    network.close()
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    device = FakeDevice(room=6 * (CROP_BYTES + SCRATCH_BYTES))
+    network = opened(device)
+    with caplog.at_level(logging.WARNING):
+        assert_is_computed(network, crops(32))
+    assert [record.getMessage() for record in caplog.records] == [
+        "The Fake GPU has no room for 32 crops at once: going on with 16 at a time.",
+        "The Fake GPU has no room for 16 crops at once: going on with 8 at a time.",
+        "The Fake GPU has no room for 8 crops at once: going on with 4 at a time.",
+    ]
+    caplog.clear()
+    for i in range(3):
+        assert_is_computed(network, crops(9, seed=i))
+    assert not caplog.records
+    network.close()
+
+
+def test_scratch_memory_that_does_not_fit_splits_too() -> None:
+    device = FakeDevice(room=8 * CROP_BYTES + 5 * SCRATCH_BYTES)
+    network = opened(device)
+    assert_is_computed(network, crops(8))
+    network.close()
+
+
+def test_no_room_for_one_crop_is_a_sentence() -> None:
+    network = opened(FakeDevice(room=CROP_BYTES // 2))
+    with pytest.raises(InputError, match=r"has no room for a single crop .*: end what else uses the GPU"):
+        network.run(crops(2))
+    network.close()
+
+
+def test_fewer_crops_than_the_profile_allows_are_filled_up() -> None:
+    network = opened(FakeDevice(), people=(4, 8, 16))
+    assert_is_computed(network, crops(16))
+    for i in range(3):
+        assert_is_computed(network, crops(2, seed=i))
+    network.close()
+
+
+def test_close_gives_everything_back() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for _ in range(2):
+        network.run(crops(8))
+        network.run(crops(3))
+    assert device.used
+    network.close()
+    assert (device.used, device.pinned_arrays, device.graphs, device.closed) == (0, [], [], True)
+
+
+def test_threads_take_turns() -> None:
+    network = opened(FakeDevice())
+    faults: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for i in range(20):
+                assert_is_computed(network, crops(1 + (seed + i) % 5, seed=100 * seed + i))
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    network.close()
+    assert not faults
+
+
+def test_an_engine_that_tensorrt_cannot_read() -> None:
+    device = FakeDevice()
+    with pytest.raises(InputError, match=r"cannot read its engine \(fake: no engine\) on the Fake GPU, compute"):
+        TensorRtNetwork(FakeTrt(device), "tensorrt", b"other", ["world"], device)
+
+
+def test_an_output_that_the_engine_lacks() -> None:
+    with pytest.raises(InputError, match="has no output named depth: it has landmarks, world, score"):
+        opened(FakeDevice(), outputs=("depth",))
