@@ -1,8 +1,9 @@
 """As good a network as a fixed time on one GPU gives, from crops that are rendered meanwhile.
 
     python -m training.render_pool POOL --workers 15 &
-    python -m training.sprint heavy_tower POOL OUT --seconds 90 --heads-only
-    python -m training.sprint heavy_tower POOL OUT --seconds 280 --start-from OUT/heads.safetensors --name tuned
+    python -m training.sprint heavy_tower POOL OUT --seconds 150 --batch-size 256
+    python -m training.sprint heavy_tower POOL OUT --seconds 300 --start-from OUT/heads-0.safetensors \\
+        --stages whole=3e-4:1.2e-4:0
 
 The heads come first, on the encoder as it is, then everything at once: heads that know nothing yet would spoil what the
 encoder knows (Kumar et al. 2022, "Fine-tuning can distort pretrained features"). Rates go down with time, not steps, as
@@ -195,7 +196,6 @@ def main(
 ) -> None:
     """Train for a given time and write the averaged weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
         sprints = {}

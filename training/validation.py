@@ -35,8 +35,10 @@ def errors(network: nn.Module, batches: Iterable[Batch], grid: Grid, root: int, 
         true_relative = batch.joints3d - batch.joints3d[:, root : root + 1]
         _add(sums, "mpjpe", (relative - true_relative).norm(dim=-1)[with_root] * 1000)
         _add(sums, "depth", (pose - batch.joints3d)[:, root, 2][known[:, root]].abs() * 1000)
-        for i in torch.nonzero(known.sum(1) >= 4)[:, 0].tolist():
-            _add(sums, "pa_mpjpe", _procrustes(predicted.coords3d_rel[i, known[i]], batch.joints3d[i, known[i]]) * 1000)
+        # Thousands of tiny decompositions: each would wait for the device.
+        found, truth, labelled = predicted.coords3d_rel.cpu(), batch.joints3d.cpu(), known.cpu()
+        for i in torch.nonzero(labelled.sum(1) >= 4)[:, 0].tolist():
+            _add(sums, "pa_mpjpe", _procrustes(found[i, labelled[i]], truth[i, labelled[i]]) * 1000)
         if predicted.person_logit is not None:
             judged = batch.person | batch.background
             right = (predicted.person_logit > 0) == batch.person
