@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -88,13 +91,27 @@ def save_averaged(place: Path, target: Path, only: str = "") -> None:
 
 
 def averaged(place: Path) -> Tensors:
-    """The averaged weights, float32, of a checkpoint's folder or of a file by save_averaged. Raises InputError."""
+    """The averaged weights, float32, of a checkpoint's folder, of a file by save_averaged, or of an engine that
+    training.export made (.onnx). Raises InputError."""
     if place.is_dir():
         return load(place).ema
     try:
+        if place.suffix == ".onnx":
+            return _of_engine(place)
         return {name: value.float() if value.is_floating_point() else value for name, value in load_file(place).items()}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, DecodeError) as error:
         raise InputError(f"The weights {place} cannot be read ({error}): give a checkpoint or its weights.") from error
+
+
+def _of_engine(path: Path) -> Tensors:
+    """What training.export stored under the network's own names, whether halved or not."""
+    stored = onnx.load(str(path)).graph.initializer
+    names = [tensor.name.removesuffix("_half") for tensor in stored]
+    return {
+        name.removeprefix("network."): torch.from_numpy(onnx.numpy_helper.to_array(tensor).astype(np.float32))
+        for name, tensor in zip(names, stored, strict=True)
+        if name.startswith("network.")
+    }
 
 
 def random_state() -> Tensors:

@@ -19,6 +19,7 @@ from training.examples import LABELS
 from training.features import StoredFeatures, labels_of, read_labels
 from training.model import metrabs
 from training.model.blazepose_encoder import BlazePoseEncoder
+from training.model.blazepose_tower import BlazePoseTower
 
 _AT_ONCE = 16
 
@@ -57,13 +58,15 @@ class _Worker:
         network = metrabs.build(config.model, len(config.skeleton.joint_names))
         metrabs.fix_first_blocks(network, config.fixed_blocks)
         encoder = network.encoder
-        if not isinstance(encoder, BlazePoseEncoder):
-            raise InputError(f"Only the maps of BlazePose's encoders are stored, got {config.model.backbone}.")
+        if not isinstance(encoder, BlazePoseEncoder | BlazePoseTower):
+            raise InputError(f"Only the maps of BlazePose's networks are stored, got {config.model.backbone}.")
         side = config.model.grid.side
         shape = [1, side, side, 3]
         steps: nn.Module = _FromPixels(encoder)
         example = torch.zeros(shape, dtype=torch.uint8)
         if self.data.earlier is not None:
+            if not isinstance(encoder, BlazePoseEncoder):
+                raise InputError("The maps of BlazePose's tower are made from pictures: leave `earlier` out.")
             first = self.data.path(0, held_out=False).name
             shape = [1, *np.load(self.data.earlier / first, mmap_mode="r", allow_pickle=False).shape[1:]]
             steps, example = _FromMaps(encoder, self.data.earlier_blocks), torch.zeros(shape)
@@ -93,14 +96,17 @@ class _Worker:
 
 
 class _FromPixels(nn.Module):
-    """[N,S,S,3] uint8 -> the fixed blocks' map."""
+    """[N,S,S,3] uint8 -> the fixed blocks' map, or the tower's maps."""
 
-    def __init__(self, encoder: BlazePoseEncoder) -> None:
+    def __init__(self, encoder: BlazePoseEncoder | BlazePoseTower) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.encoder.fixed_part(image.permute(0, 3, 1, 2).float() / 255)
+        picture = image.permute(0, 3, 1, 2).float() / 255
+        if isinstance(self.encoder, BlazePoseTower):
+            return self.encoder.stored(picture)
+        return self.encoder.fixed_part(picture)
 
 
 class _FromMaps(nn.Module):

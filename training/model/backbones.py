@@ -62,7 +62,8 @@ class TimmBackbone(nn.Module):
 
 
 def build(name: str, stride: int = 32, centred: bool = True, weights: str | Path | None = None) -> Any:
-    """A backbone by name. weights: a state dict's file (.pth, .safetensors); BlazePose brings its own.
+    """A backbone by name. weights: a state dict's file (.pth, .safetensors), for BlazePose's tower what
+    checkpoint.averaged reads; BlazePose brings its own.
 
     Raises InputError for an unknown name or weights that do not fit.
     """
@@ -71,7 +72,7 @@ def build(name: str, stride: int = 32, centred: bool = True, weights: str | Path
     if name.removesuffix(UNTRAINED) in VARIANTS:
         return restride(BlazePoseEncoder(VARIANTS[name.removesuffix(UNTRAINED)]), stride, centred)
     if name == TOWER:
-        return blazepose_tower.load()
+        return blazepose_tower.load() if weights is None else blazepose_tower.trained(Path(weights))
     if name == TOWER + UNTRAINED:
         return BlazePoseTower()
     if name not in TIMM_NAMES:

@@ -9,6 +9,7 @@ come out of the .tflite file, Apache-2.0; batch norms are folded in, all activat
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,19 @@ from metrabs_ros.engine import check_hash
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.weights import find_weights
+from training import checkpoint
 from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder
 
+_COLOURS = 3
 _DECODED = 48
 # Channels and residual blocks of the tower's maps at stride 8, 16 and 32.
 _TOWER = ((96, 6), (192, 7), (288, 7))
 
 
 class BlazePoseTower(nn.Module):
-    """[N,3,S,S] float32 RGB in 0..1 -> maps [N,288,S/32,S/32] and [N,192,S/16,S/16]. Random weights; see ``load``.
+    """[N,3,S,S] float32 RGB in 0..1, or what ``stored`` makes of it -> maps [N,288,S/32,S/32] and [N,192,S/16,S/16].
+
+    Random weights; see ``load``.
 
     Cell i of the map of stride s is centred at pixel i·s in the encoder, and half a cell farther in the tower.
     """
@@ -53,6 +58,8 @@ class BlazePoseTower(nn.Module):
             width = out
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if image.shape[1] != _COLOURS:
+            return image[:, : self.channels], functional.pixel_shuffle(image[:, self.channels :], 2)
         laterals = self.encoded(image)
         x = self.decoded(laterals)
         maps = []
@@ -62,6 +69,11 @@ class BlazePoseTower(nn.Module):
             x = residuals(down(x)) + to_tower(lateral)
             maps.append(x)
         return maps[2], maps[1]
+
+    def stored(self, image: torch.Tensor) -> torch.Tensor:
+        """Both maps in one [N,1056,S/32,S/32], to be kept for heads that are trained alone."""
+        deep, early = self(image)
+        return torch.cat([deep, functional.pixel_unshuffle(early, 2)], 1)
 
     def encoded(self, image: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps of stride 4, 8, 16 and 32, the last one widened."""
@@ -145,6 +157,24 @@ def load() -> BlazePoseTower:
             module.weight.copy_(torch.from_numpy(weight.reshape(module.weight.shape)))
             assert module.bias is not None
             module.bias.copy_(torch.from_numpy(bias.ravel()))
+    return tower
+
+
+def trained(place: Path) -> BlazePoseTower:
+    """With the weights of a network trained here: a checkpoint, its weights, or the engine that was made of it.
+
+    Raises InputError where the tower's are not among them.
+    """
+    tower = BlazePoseTower()
+    given = {
+        name.removeprefix("encoder."): value
+        for name, value in checkpoint.averaged(place).items()
+        if name.startswith("encoder.")
+    }
+    try:
+        tower.load_state_dict(given)
+    except RuntimeError as error:
+        raise InputError(f"{place} does not hold BlazePose's tower: give a network on it. ({error})") from error
     return tower
 
 

@@ -118,7 +118,7 @@ def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
 def _on_tower(config: MetrabsConfig, joints: int) -> Metrabs:
     if config.grid.stride != 16 or not config.grid.centred:
         raise InputError(f"BlazePose's tower has maps of stride 16, centred; the config asks for {config.grid}.")
-    tower = backbones.build(config.backbone)
+    tower = backbones.build(config.backbone, weights=config.backbone_weights)
     fusion = Fusion(tower.channels, tower.early_channels, config.fuse)
     return Metrabs(tower, nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
 
