@@ -15,7 +15,7 @@ from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
 from metrabs_ros.weights import find_weights, weight_folders  # noqa: E402
 from training import heatmap  # noqa: E402
 from training.heatmap import Grid  # noqa: E402
-from training.model import backbones, baseline25d, blazepose_encoder, heads, metrabs, metro  # noqa: E402
+from training.model import backbones, baseline25d, blazepose_encoder, blazepose_tower, heads, metrabs, metro  # noqa: E402
 from training.model.surgery import restride  # noqa: E402
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "metrabs_decode.npz"
@@ -65,6 +65,27 @@ def test_heavy_equals_blazepose() -> None:
         got = encoder(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
     assert expected.std() > 0.05
     np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_the_tower_equals_blazepose() -> None:
+    import openvino as ov
+
+    spec = load_spec(find_spec("blazepose_heavy"))
+    path = next((folder / spec.weights.file for folder in weight_folders(spec.path)), None)
+    if path is None or not path.is_file():
+        pytest.skip("blazepose_heavy's weights are not there: metrabs-engine fetch blazepose_heavy")
+    core = ov.Core()
+    model = core.read_model(path)
+    # The tower's maps are what is pooled on the way down.
+    pooled = [op.input_value(0) for op in model.get_ordered_ops() if op.get_type_name() == "MaxPool"]
+    image = np.random.default_rng(0).random((1, 256, 256, 3), np.float32)
+    cut = core.compile_model(ov.Model(pooled[2:4], model.get_parameters()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    early, deep = (cut(image)[i] for i in range(2))
+    with torch.no_grad():
+        got = blazepose_tower.load().eval()(torch.from_numpy(image).permute(0, 3, 1, 2))
+    for own, expected in zip(got, (deep, early), strict=True):
+        assert expected.std() > 0.05
+        np.testing.assert_allclose(own, expected, atol=1e-3)
 
 
 def test_a_stored_map_of_the_fixed_blocks_gives_the_same() -> None:

@@ -164,9 +164,7 @@ class InvertedResidual(nn.Module):
 
 def load(variant: Variant = FULL) -> BlazePoseEncoder:
     """The encoder with BlazePose's own weights. Raises InputError where the file is missing or another network."""
-    spec = load_spec(find_spec(variant.engine))
-    path = find_weights(spec.weights, spec.path)
-    check_hash(path, spec.weights.sha256)
+    path = file_of(variant.engine)
     encoder = BlazePoseEncoder(variant)
     convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
     stored = list(_stored_convolutions(path, variant))
@@ -175,16 +173,36 @@ def load(variant: Variant = FULL) -> BlazePoseEncoder:
             f"{path} has {len(stored)} convolutions before its {CHANNELS}×8×8 map, expected {len(convolutions)}: "
             f"this is not {variant.engine}."
         )
-    with torch.no_grad():
-        for number, (module, (weight, bias)) in enumerate(zip(convolutions, stored, strict=True)):
-            if weight.size != module.weight.numel() or bias.size != module.out_channels:
-                raise InputError(
-                    f"{path}: convolution {number} has weights {list(weight.shape)}, expected "
-                    f"{list(module.weight.shape)}: this is not {variant.engine}."
-                )
-            module.weight.copy_(torch.from_numpy(weight.reshape(module.weight.shape)))
-            module.bias.copy_(torch.from_numpy(bias.ravel()))
+    fill(convolutions, stored, path, variant.engine)
     return encoder
+
+
+def file_of(engine: str) -> Path:
+    """The engine's weights, their hash checked."""
+    spec = load_spec(find_spec(engine))
+    path = find_weights(spec.weights, spec.path)
+    check_hash(path, spec.weights.sha256)
+    return path
+
+
+@torch.no_grad()
+def fill(
+    convolutions: list[nn.Conv2d],
+    stored: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    path: Path,
+    engine: str,
+) -> None:
+    """Weights and biases of a file put into convolutions, one after the other. Raises InputError where one is of
+    another size."""
+    for number, (module, (weight, bias)) in enumerate(zip(convolutions, stored, strict=True)):
+        if weight.size != module.weight.numel() or bias.size != module.out_channels:
+            raise InputError(
+                f"{path}: convolution {number} has weights {list(weight.shape)}, expected "
+                f"{list(module.weight.shape)}: this is not {engine}."
+            )
+        module.weight.copy_(torch.from_numpy(weight.reshape(module.weight.shape)))
+        assert module.bias is not None
+        module.bias.copy_(torch.from_numpy(bias.ravel()))
 
 
 def _stored_convolutions(path: Path, variant: Variant) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from metrabs_ros.engine import check_hash
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import find_spec, load_spec
-from metrabs_ros.weights import find_weights
 from training import checkpoint
+from training.model import blazepose_encoder
 from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder
 
 _COLOURS = 3
@@ -141,22 +139,10 @@ class Down(nn.Module):
 
 def load() -> BlazePoseTower:
     """With BlazePose heavy's own weights. Raises InputError where the file is missing or another network."""
-    spec = load_spec(find_spec(HEAVY.engine))
-    path = find_weights(spec.weights, spec.path)
-    check_hash(path, spec.weights.sha256)
+    path = blazepose_encoder.file_of(HEAVY.engine)
     tower = BlazePoseTower()
     own = tower.in_file_order()
-    stored = _first_convolutions(str(path), len(own))
-    with torch.no_grad():
-        for number, (module, (weight, bias)) in enumerate(zip(own, stored, strict=True)):
-            if weight.size != module.weight.numel() or bias.size != module.out_channels:
-                raise InputError(
-                    f"{path}: convolution {number} has weights {list(weight.shape)}, expected "
-                    f"{list(module.weight.shape)}: this is not {HEAVY.engine}."
-                )
-            module.weight.copy_(torch.from_numpy(weight.reshape(module.weight.shape)))
-            assert module.bias is not None
-            module.bias.copy_(torch.from_numpy(bias.ravel()))
+    blazepose_encoder.fill(own, _first_convolutions(str(path), len(own)), path, HEAVY.engine)
     return tower
 
 
