@@ -4,7 +4,8 @@
     python -m training.train heavy_tower_heads runs/heavy_tower_heads --start-from engines/metrabs_base.onnx
 
 Duration: 60 ms of a core for each crop stored; training 6 ms of two cores for each crop shown.
-Expected: see training/RESULTS.md.
+Expected: on the tower of 392 updates, 8000 stored maps and 600 updates at 4e-4: P-MPJPE 132.2 mm on 384 held-out crops
+(133.0 before).
 """
 
 from dataclasses import replace
