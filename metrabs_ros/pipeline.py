@@ -174,7 +174,7 @@ class PosePipeline:
         if detections is not None:
             poses = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
-        carried = self._carried(stamp_s)
+        carried = self._carried(camera, stamp_s)
         fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
@@ -224,13 +224,15 @@ class PosePipeline:
             return None
         return self._views_per_frame if somebody_known else 2 * self._views_per_frame
 
-    def _carried(self, stamp_s: float) -> Detections:
+    def _carried(self, camera: Camera, stamp_s: float) -> Detections:
         """Where the people of the last frames are looked for in this one, if the engine can tell that they left."""
         poses = self._tracker.seen_since(stamp_s - _CARRY_S) if self.engine.scores_people else []
         if not poses:
             return Detections.from_boxes(np.zeros((0, 4)))
         joints2d = np.stack([pose.joints2d for pose in poses])
-        boxes = self._regions.squares(joints2d) if self._body_upright else np.stack([pose.box for pose in poses])
+        boxes = (
+            self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
+        )
         return Detections(boxes, np.array([pose.score for pose in poses]), self._regions.torso_axes(joints2d))
 
     def _followed(self, poses: list[Pose3D], camera: Camera, stamp_s: float, own_boxes: bool) -> list[TrackedPose]:
@@ -269,7 +271,7 @@ class PosePipeline:
         # Whom only their own last pose vouches for must be seen clearly: a wrong pose asks for a wrong crop, and so on.
         alone = np.pad(~backed, (0, len(detections) - len(backed)))
         # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
-        pose_boxes = self._regions.squares(joints2d) if own_boxes and self._body_upright else boxes
+        pose_boxes = self._regions.squares(joints2d, camera) if own_boxes and self._body_upright else boxes
         good = (person_scores >= self.spec.min_person_score) & (scores >= self.min_score)
         if self.spec.trust_given_boxes and not own_boxes:
             kept = np.flatnonzero(good & np.isfinite(joints3d).all((1, 2)))

@@ -34,14 +34,24 @@ class Regions:
         high = np.clip(high + margin, -0.5, border)
         return np.concatenate([low, high - low], -1)
 
-    def squares(self, joints2d: Floats) -> Floats:
+    def squares(self, joints2d: Floats, camera: Camera) -> Floats:
         """[N,4] xywh px: the square around the circle that is centred between the hips and reaches the farthest joint.
 
         This is what BlazePose's detector predicts; without hips in the skeleton, the centre is that of all joints.
+        Joints farther outside the image than half its size count as if they were there: somebody near whose legs are
+        not seen may have them close to the camera's plane, thousands of pixels away. NaN where no joint has an image.
         """
-        weights = self._hips
-        center = np.nanmean(joints2d, axis=1) if weights is None else np.einsum("j,njc->nc", weights, joints2d)
-        radius = np.nanmax(np.linalg.norm(joints2d - center[:, None], axis=-1), axis=1, keepdims=True) * (1 + _FLESH)
+        size = np.array(camera.size)
+        near = np.clip(joints2d, -0.5 * size, 1.5 * size)
+        known = np.isfinite(near).all(-1, keepdims=True)
+        if self._hips is None:
+            center = np.where(known, near, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+        else:
+            hips = self._hips > 0
+            center = np.einsum("j,njc->nc", self._hips[hips], near[:, hips])
+        distance = np.linalg.norm(near - center[:, None], axis=-1)
+        radius = np.where(np.isnan(distance), -np.inf, distance).max(1, keepdims=True) * (1 + _FLESH)
+        radius = np.where(np.isfinite(radius), radius, np.nan)
         return np.concatenate([center - radius, 2 * radius, 2 * radius], -1)
 
     def torso_axes(self, joints: Floats) -> Floats:
