@@ -15,8 +15,9 @@ from metrabs_ros.body_model import JOINT_NAMES, LOWER, UPPER
 
 Floats = NDArray[np.float64]
 
-# A limb bent less than the first (sine) says nothing about its rotation about itself, from the second on everything.
-_STRAIGHT, _BENT = 0.04, 0.15
+# A limb bent less than the first (sine) says nothing about its rotation about itself, from the second on everything. In
+# between its end is missed by up to length · sine: no more than 26 mm of a shank of half a metre.
+_STRAIGHT, _BENT = 0.03, 0.09
 # Up to here (cosine) a limb that bends the wrong way is taken for overstretched, or wrongly seen to be.
 _MAY_OVERSTRETCH = np.cos(0.45)
 # Distance of an Euler angle from its gimbal lock (sine) below which the first and third angle cannot be told apart.
