@@ -31,6 +31,7 @@ from visualization_msgs.msg import MarkerArray
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_NODE = Path(__file__).with_name("ros_fake_node.py")
 PATIENCE_S = 30.0
+_GRACE_S = 10.0
 RESEND_S = 0.4
 
 # Fast DDS reads these when the first participant is made.
@@ -101,8 +102,11 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Its own children, if it has any, are in its group.
+        # Its own children, if it has any, are in its group. A killed node would leave DDS's shared memory behind.
         with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join()
