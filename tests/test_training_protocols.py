@@ -16,7 +16,7 @@ from demo.clip import clip_path
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import open_frames
-from training import tables
+from training import bones, tables
 from training.data.record import Record
 from training.evaluate import app
 from training.examples import Example
@@ -424,6 +424,6 @@ def test_bones_that_keep_their_lengths_have_no_spread() -> None:
     shared = tuple(f"{side}_{name}" for side in ("left", "right") for name in agreement._HEIGHT + ("elbow", "wrist"))
     rng = np.random.default_rng(0)
     still = np.repeat(rng.normal(0, 1, (1, len(shared), 3)), 4, axis=0)
-    assert agreement._spread(still, np.array([1, 1, 2, 2]), shared) == pytest.approx(0, abs=1e-9)
+    assert bones.spread(still, np.array([1, 1, 2, 2]), shared) == pytest.approx(0, abs=1e-9)
     grown = still * np.array([1, 1.2, 1, 1])[:, None, None]
-    assert agreement._spread(grown, np.array([1, 1, 2, 2]), shared) == pytest.approx(0.5 * 0.1 / 1.1)
+    assert bones.spread(grown, np.array([1, 1, 2, 2]), shared) == pytest.approx(0.5 * 0.1 / 1.1)

@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="the synthetic people need numba: see requir
 from metrabs_ros.errors import InputError  # noqa: E402
 from tests.training_fakes import CONFIG, SIDE, fake_background, fake_person  # noqa: E402
 from training import export, sprint  # noqa: E402
-from training.checkpoint import averaged  # noqa: E402
+from training.checkpoint import averaged, begin_with  # noqa: E402
 from training.ema import Ema, FastEma  # noqa: E402
 from training.examples import collate  # noqa: E402
 from training.model.blazepose_tower import BlazePoseTower  # noqa: E402
@@ -54,11 +54,13 @@ def test_a_pool_takes_in_what_is_new_and_mirrors_half(tmp_path: Path) -> None:
     assert len(next(held_out(tmp_path))) == 4
 
 
-def test_a_full_pool_takes_no_more_and_an_empty_one_says_so(tmp_path: Path) -> None:
+def test_a_full_pool_reads_no_more_and_an_empty_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").mkdir()
     pool = Pool(filled(tmp_path / "full"), CPU, 5, SIDE)
     pool.read()
     assert pool.count == 4
+    monkeypatch.setattr("training.pool._read", lambda path: pytest.fail(f"{path} was read for nothing"))
+    assert pool.read() == 0
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"is training\.render_pool running"):
         Pool(tmp_path / "empty", CPU, 5, SIDE).wait_for(1, 0.0)
@@ -116,11 +118,12 @@ def test_weights_travel_in_parts_and_come_back(tmp_path: Path, monkeypatch: pyte
     assert len(files) > 1
     assert all(path.stat().st_size < 1_600_000 for path in files)
     other = Sprint(replace(CONFIG, seed=5), CPU, 1e-3, 1e-4)
-    sprint.load(other.model, files)
+    for path in files:
+        begin_with(other.model, path)
     for name, value in one.model.state_dict().items():
         assert torch.allclose(other.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="Nothing in"):
-        sprint.load(torch.nn.Linear(2, 2), files[:1])
+        begin_with(torch.nn.Linear(2, 2), files[0])
 
 
 def test_an_engine_gives_its_weights_back(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from metrabs_ros.errors import InputError
 
@@ -101,6 +102,15 @@ def averaged(place: Path) -> Tensors:
         return {name: value.float() if value.is_floating_point() else value for name, value in load_file(place).items()}
     except (OSError, SafetensorError, DecodeError) as error:
         raise InputError(f"The weights {place} cannot be read ({error}): give a checkpoint or its weights.") from error
+
+
+def begin_with(network: nn.Module, place: Path) -> None:
+    """Give a network the averaged weights of ``place`` that fit by name and shape. Raises InputError without any."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in averaged(place).items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise InputError(f"Nothing in {place} fits this network: give weights of its own kind.")
+    network.load_state_dict(fitting, strict=False)
 
 
 def _of_engine(path: Path) -> Tensors:

@@ -22,6 +22,7 @@ class Pool:
     def __init__(self, folder: Path, device: torch.device, capacity: int, side: int = 256) -> None:
         self.folder, self.device, self.capacity = folder, device, capacity
         self.count = 0
+        self.full = False
         self._images = torch.empty((capacity, side, side, 3), dtype=torch.uint8, device=device)
         self._labels: dict[str, torch.Tensor] = {}
         self._sources: list[str] = []
@@ -32,7 +33,7 @@ class Pool:
     def wait_for(self, count: int, seconds: float) -> None:
         """Until so many crops are there. Raises InputError when that takes longer than ``seconds``."""
         end = time.monotonic() + seconds
-        while self.count < min(count, self.capacity):
+        while self.count < count and not self.full:
             if time.monotonic() > end:
                 raise InputError(
                     f"{self.folder} has {self.count} crops after {seconds:.0f} s, expected {count}: "
@@ -43,6 +44,8 @@ class Pool:
 
     def read(self, most: int = 100_000) -> int:
         """Takes in up to so many new parts; returns how many."""
+        if self.full:
+            return 0
         if not self._waiting:
             self._waiting = [path for path in self.folder.glob(f"{PART}-*.npz") if path.name not in self._known]
         taken = 0
@@ -51,6 +54,7 @@ class Pool:
             part = _read(path)
             size = len(part["image"])
             if self.count + size > self.capacity:
+                self.full = True
                 break
             self._images[self.count : self.count + size] = torch.from_numpy(part["image"]).to(self.device)
             for name in LABELS:

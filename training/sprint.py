@@ -21,16 +21,17 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from metrabs_ros.errors import InputError
-from training import losses
+from training import checkpoint, losses
 from training.config import TrainConfig, load_config
 from training.ema import FastEma
 from training.examples import Batch
 from training.model import metrabs
 from training.pool import Pool, held_out
+from training.tensor_sizes import by_size
 from training.validation import errors, to_input
 from training.watched import Watched
 
@@ -66,7 +67,7 @@ class Sprint:
             encoder.blocks[: self.fixed_blocks].requires_grad_(False)
         groups = [{"params": list(self.model.head.parameters()), "base": self.rate, "weight_decay": 1e-2}]
         trained = [p for p in encoder.parameters() if p.requires_grad]
-        for size, tensors in sorted(_by_size(trained).items()):
+        for size, tensors in by_size(trained):
             groups.append({"params": tensors, "base": self.encoder_rate * size, "weight_decay": 0.0})
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=self.device.type == "cuda")
         self.ema = FastEma(self.model, self.config.ema_decay)
@@ -118,15 +119,6 @@ def recoloured(images: torch.Tensor) -> torch.Tensor:
     return (grey + (images - grey) * dice(0.4, 1.3)).clamp(0, 1)
 
 
-def _by_size(tensors: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
-    """Tensors by their root mean square, to the nearest factor of √2: Adam's steps are as long for any weight."""
-    found: dict[float, list[nn.Parameter]] = {}
-    for tensor in tensors:
-        size = max(1e-3, float(tensor.detach().square().mean().sqrt()))
-        found.setdefault(2 ** (round(2 * math.log2(size)) / 2), []).append(tensor)
-    return found
-
-
 def run(
     sprints: dict[str, Sprint], pool: Pool, out: Path, seconds: float, batch_size: int, watched: Watched | None
 ) -> None:
@@ -170,23 +162,15 @@ def save(sprint: Sprint, out: Path, name: str) -> None:
     save_file(part, out / f"{name}-{number}.safetensors")
 
 
-def load(model: nn.Module, files: list[Path]) -> None:
-    """Weights out of files, where names agree. Raises InputError where nothing does."""
-    own = model.state_dict()
-    for path in files:
-        given = {key: value.float() for key, value in load_file(path).items() if key in own}
-        if not given:
-            raise InputError(f"Nothing in {path} belongs to this network: give its own weights.")
-        model.load_state_dict(given, strict=False)
-
-
 @app.command()
 def main(
     config: Annotated[str, typer.Argument(help="A name in training/configs, or a .py file that defines CONFIG.")],
     pool: Annotated[Path, typer.Argument(help="Folder that training.render_pool fills.")],
     out: Annotated[Path, typer.Argument(help="Where the weights go.")],
     seconds: Annotated[float, typer.Option(help="How long.")] = 300,
-    start_from: Annotated[list[Path] | None, typer.Option(help="Weights to begin with, .safetensors.")] = None,
+    start_from: Annotated[
+        list[Path] | None, typer.Option(help="Weights to begin with: parts of a sprint's, or an engine.")
+    ] = None,
     stages: Annotated[
         str, typer.Option(help="NAME=RATE:ENCODER_RATE:FIXED_BLOCKS, several by commas; each a network of its own.")
     ] = "heads=1e-3:0:0",
@@ -203,7 +187,8 @@ def main(
             name, _, rates = stage.partition("=")
             rate, encoder_rate, fixed = rates.split(":")
             sprints[name] = Sprint(load_config(config), device, float(rate), float(encoder_rate), int(fixed))
-            load(sprints[name].model, start_from or [])
+            for weights in start_from or []:
+                checkpoint.begin_with(sprints[name].model, weights)
         crops = Pool(pool, device, capacity)
         run(sprints, crops, out, seconds, batch_size, Watched(watch) if watch else None)
     except InputError as error:

@@ -20,9 +20,8 @@ from training.config import TrainConfig
 from training.ema import Ema
 from training.examples import Batch
 from training.model import metrabs
+from training.tensor_sizes import by_size
 from training.validation import errors, to_input
-
-_SMALL = 1e-3
 
 
 class Trainer:
@@ -123,12 +122,7 @@ class Trainer:
 
     def begin_with(self, place: Path) -> None:
         """Take the averaged weights of another run's checkpoint, or of a file, where names and shapes agree."""
-        averaged = checkpoint.averaged(place)
-        own = self.model.state_dict()
-        fitting = {name: value for name, value in averaged.items() if name in own and own[name].shape == value.shape}
-        if not fitting:
-            raise InputError(f"Nothing in the checkpoint {place} fits the config's network: give another one.")
-        self.model.load_state_dict(fitting, strict=False)
+        checkpoint.begin_with(self.model, place)
         self.ema = Ema(self.model, self.config.ema_decay)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -137,8 +131,7 @@ class Trainer:
         heads = [{"params": list(self.model.head.parameters()), "factor": 1.0}]
         if not self.config.encoder_rate_by_size:
             return [{"params": encoder, "factor": rate}, *heads]
-        # Adam's steps are as long for a weight of 0.001 as for one of 1.
-        return [{"params": [tensor], "factor": rate * _size(tensor)} for tensor in encoder] + heads
+        return [{"params": tensors, "factor": rate * size} for size, tensors in by_size(encoder)] + heads
 
     def _enter_phase(self) -> None:
         """What is frozen at this step; DistributedDataParallel must be told anew when that changes."""
@@ -223,11 +216,6 @@ class Trainer:
         states: list[Any] = [None] * self.world
         dist.all_gather_object(states, own)
         return list(enumerate(states))
-
-
-def _size(tensor: torch.Tensor) -> float:
-    """Root mean square of a tensor's values; of one that is all zero, that of a small one."""
-    return float(tensor.detach().square().mean().sqrt()) or _SMALL
 
 
 def _teacher(config: TrainConfig) -> Any:

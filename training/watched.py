@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from training import metrics
+from training import bones, metrics
 from training.skeleton import JOINT_NAMES
 from training.validation import to_input
 
-_BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"))
 _BATCH = 64
 
 
@@ -35,7 +34,7 @@ class Watched:
     @torch.no_grad()
     def seen_by(self, network: nn.Module) -> dict[str, float]:
         """px: 2D distance to joints that the other is sure of; p_mpjpe mm; longer: this one's bones over the other's,
-        median; spread: mean standard deviation of a bone's length over its mean, per person, percent."""
+        median; spread: of this one's bones (bones.spread), percent."""
         was_training = network.training
         network.eval()
         device = next(network.parameters()).device
@@ -48,19 +47,10 @@ class Watched:
         joints2d, joints3d = np.concatenate(flat)[:, self.own], np.concatenate(metric)
         apart = np.linalg.norm(joints2d - self.joints2d, axis=-1)
         steady = self.steady
-        own, theirs = _lengths(joints3d, np.arange(len(JOINT_NAMES))), _lengths(self.joints3d, self.own)
-        spread = [own[self.person == person] for person in np.unique(self.person)]
-        spread = [lengths for lengths in spread if len(lengths) > 10]
+        theirs = bones.lengths(self.joints3d, [JOINT_NAMES[number] for number in self.own])
         return {
             "px": float(apart[steady][self.sure[steady]].mean()),
             "p_mpjpe": 1000 * float(metrics.p_mpjpe(joints3d[steady][:, self.own], self.joints3d[steady])),
-            "longer": float(np.median(own[steady].sum(1) / theirs[steady].sum(1))),
-            "spread": 100 * float(np.mean([(lengths.std(0) / lengths.mean(0)).mean() for lengths in spread])),
+            "longer": float(np.median(bones.lengths(joints3d, JOINT_NAMES)[steady].sum(1) / theirs[steady].sum(1))),
+            "spread": 100 * bones.spread(joints3d, self.person, JOINT_NAMES),
         }
-
-
-def _lengths(poses: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """[N,2·bones] m of poses [N,T,3] whose columns are these joints."""
-    at = {JOINT_NAMES[number]: column for column, number in enumerate(joints)}
-    pairs = [(at[f"{side}_{a}"], at[f"{side}_{b}"]) for side in ("left", "right") for a, b in _BONES]
-    return np.stack([np.linalg.norm(poses[:, a] - poses[:, b], axis=-1) for a, b in pairs], 1)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from training.configs.heavy_tower import CONFIG as TOWER
 from training.features import StoredFeatures
-from training.losses import LossConfig
 from training.schedule import Schedule
 from training.synthetic.stream import StreamConfig
 
@@ -23,7 +22,6 @@ CONFIG = replace(
     data=StoredFeatures(Path(".cache/features/heavy_tower"), StreamConfig(body_up=0.5), in_memory=True),
     steps=1_500,
     frozen_encoder_steps=1_500,
-    loss=LossConfig(absolute=0.2, absolute_from=0, least_inside=0.3, confidence_weights=True),
     schedule=Schedule(base=6e-4, warm_up=50),
     batch_size=128,
     ema_decay=0.998,

@@ -93,18 +93,25 @@ class Fusion(nn.Module):
 
 def build(config: MetrabsConfig, joints: int) -> Metrabs:
     """The network of a config. Raises InputError where its parts do not fit together."""
-    grid = config.grid
+    if config.backbone.removesuffix(backbones.UNTRAINED) == backbones.TOWER:
+        return _on_tower(config, joints)
     if config.fuse:
         return _fused(config, joints)
-    if config.backbone.removesuffix(backbones.UNTRAINED) == backbones.TOWER:
+    encoder = backbones.build(config.backbone, config.grid.stride, config.grid.centred, config.backbone_weights)
+    return Metrabs(encoder, _head(config, encoder.channels, joints), config.grid)
+
+
+def _on_tower(config: MetrabsConfig, joints: int) -> Metrabs:
+    if not config.fuse:
         raise InputError("BlazePose's tower has two maps: set fuse to the width at which the heads see them.")
-    encoder = backbones.build(config.backbone, grid.stride, grid.centred, config.backbone_weights)
-    return Metrabs(encoder, _head(config, encoder.channels, joints), grid)
+    if config.grid.stride != 16 or not config.grid.centred:
+        raise InputError(f"BlazePose's tower has maps of stride 16, centred; the config asks for {config.grid}.")
+    tower = backbones.build(config.backbone, weights=config.backbone_weights)
+    fusion = Fusion(tower.channels, tower.early_channels, config.fuse)
+    return Metrabs(tower, nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
 
 
 def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
-    if config.backbone.removesuffix(backbones.UNTRAINED) == backbones.TOWER:
-        return _on_tower(config, joints)
     encoder = backbones.build(config.backbone, 32, centred=False)
     if not isinstance(encoder, BlazePoseEncoder) or config.grid.stride != 16 or config.grid.centred:
         raise InputError(
@@ -113,14 +120,6 @@ def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
         )
     fusion = Fusion(encoder.channels, encoder.variant.tap(16)[1], config.fuse)
     return Metrabs(Tapped(encoder), nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
-
-
-def _on_tower(config: MetrabsConfig, joints: int) -> Metrabs:
-    if config.grid.stride != 16 or not config.grid.centred:
-        raise InputError(f"BlazePose's tower has maps of stride 16, centred; the config asks for {config.grid}.")
-    tower = backbones.build(config.backbone, weights=config.backbone_weights)
-    fusion = Fusion(tower.channels, tower.early_channels, config.fuse)
-    return Metrabs(tower, nn.Sequential(fusion, _head(config, config.fuse, joints)), config.grid)
 
 
 def fix_first_blocks(network: Metrabs, count: int) -> None:

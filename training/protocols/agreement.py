@@ -7,7 +7,7 @@ whatever the reference says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Frame
 from metrabs_ros.pipeline import PosePipeline
-from training import metrics
+from training import bones, metrics
 from training.protocols import joints
 from training.protocols.poses import Floats
 from training.tables import Column, Sheet
@@ -32,8 +32,6 @@ COLUMNS = (
 )
 # From ankle to ear along one side of the body: what all skeletons have of a person's height.
 _HEIGHT = ("ankle", "knee", "hip", "shoulder", "ear")
-_BONES = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"))
-_SIDES = ("left", "right")
 
 
 def evaluate(
@@ -91,26 +89,6 @@ def _row(
         metrics.p_mpjpe(found, reference),
         float(np.median(apart)),
         float(np.median(depth)),
-        _spread(found, people[agreed], shared),
-        float(np.median(_along(found, _HEIGHT, shared))),
+        bones.spread(found, people[agreed], shared),
+        float(np.median(bones.along(found, _HEIGHT, shared))),
     ]
-
-
-def _spread(poses: Floats, people: np.ndarray, shared: Sequence[str]) -> float:
-    """Mean over people and bones of the standard deviation of a bone's length over its mean."""
-    found = []
-    for person in np.unique(people):
-        own = poses[people == person]
-        lengths = np.stack([_along(own, bone, shared) for bone in _BONES], 1)
-        if len(own) > 1:
-            found.append((lengths.std(0) / lengths.mean(0)).mean())
-    return float(np.mean(found)) if found else float("nan")
-
-
-def _along(poses: Floats, chain: Sequence[str], shared: Sequence[str]) -> Floats:
-    """[N] m: the length of a chain of joints, mean of both sides of the body."""
-    sides = []
-    for side in _SIDES:
-        points = poses[:, [list(shared).index(f"{side}_{name}") for name in chain]]
-        sides.append(np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(1))
-    return np.mean(sides, axis=0)
