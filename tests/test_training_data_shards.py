@@ -11,16 +11,20 @@ from pathlib import Path
 import datasets_for_tests as trees
 import numpy as np
 import pytest
+import torch
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from training.augment import NONE, Augmentation, AugmentConfig
+from training.config import load_config
 from training.data import coco, shard
 from training.data.missing import DataError
 from training.data.people import ShardedPeople
 from training.data.pictures import PictureArray
 from training.data.record import Mask, Record
 from training.data.shards import Shards
+from training.model.metrabs import MetrabsConfig
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("pelvis", "left_wrist", "right_wrist", "nose")
@@ -148,6 +152,33 @@ def test_batches_are_half_2d_and_resume(tmp_path: Path) -> None:
     assert [len(batch) for batch in held_out] == [2, 2, 1]
     with pytest.raises(InputError, match="cannot be shared"):
         next(source.batches(3, seed=3, skip=0, rank=0))
+
+
+def test_the_papers_run_trains_from_official_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From trees in the official layouts to an update of the paper's config, on a small backbone without weights."""
+    subjects = (1, 5, 6, 7, 8, 9, 11)
+    roots = {"h36m": trees.human36m(tmp_path / "h36m", subjects, frames=2), "mpii": trees.mpii(tmp_path / "mpii")}
+    roots["h36m_test"] = roots["h36m"]
+    for name, root in roots.items():
+        shard.write(shard.records(name, root), tmp_path / "shards" / name)
+    monkeypatch.chdir(tmp_path)
+    config = load_config(str(ROOT / "training" / "configs" / "paper_h36m.py"))
+    people = config.data
+    assert isinstance(people, ShardedPeople)
+    assert config.steps == 27 * people.examples3d() // 32
+    small = replace(
+        config,
+        model=MetrabsConfig(backbone="resnet18"),
+        data=replace(people, pascal_voc=None, augment=AugmentConfig(objects=0)),
+        batch_size=2,
+    )
+    trainer = Trainer(small, torch.device("cpu"))
+    batch = next(small.data.batches(2, 0, 0, 0))
+    assert batch.joints3d.shape == (2, 17, 3)
+    assert batch.labels3d.tolist() == [True, False]
+    assert np.isfinite(trainer.update(batch)["loss"])
+    with pytest.raises(InputError, match=r"no backbone weights at weights/resnet50\.pth"):
+        Trainer(config, torch.device("cpu"))
 
 
 def test_the_command_writes_and_says_what_is_missing(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Trainer:
         self.ema = Ema(self.model, config.ema_decay)
         self.step = 0
         self.batches = 0
-        self.parts = 1
+        self.parts = -(-config.batch_size // config.ghost_batch) if config.ghost_batch else 1
         self.teacher = _teacher(config)
         self._bad_in_a_row = 0
         self._autocast = _autocast(config.precision, device)
@@ -150,7 +150,7 @@ class Trainer:
             self._parallel = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
 
     def _gradients(self, batch: Batch) -> dict[str, float]:
-        """Backward in as many parts as memory asks for; returns the batch's losses."""
+        """Backward in as many parts as ghost batches and memory ask for; returns the batch's losses."""
         while True:
             try:
                 return self._gradients_in_parts(batch)

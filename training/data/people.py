@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.skeleton import Skeleton
 from training.augment import Augmentation, AugmentConfig
 from training.augmentation.occlusion import voc_objects
 from training.data.pictures import PictureFile
 from training.data.record import Record
 from training.data.shards import Shards
 from training.examples import Batch, Example, collate
+from training.skeleton import SKELETON
 
 _VALIDATION_BATCHES = 16
 _VALIDATION_SEED = 20_260_102
@@ -26,13 +28,16 @@ _VALIDATION_SEED = 20_260_102
 @dataclass(frozen=True)
 class ShardedPeople:
     """folders3d, folders2d: folders of shards; a batch has equally many of either kind, from folders in turn, or only
-    3D where there are no folders of the other kind. held_out: folders for validation, not augmented. pascal_voc: its
+    3D where there are no folders of the other kind. held_out: folders for validation, not augmented. skeleton: whose
+    joints are learned, NaN where a data set lacks one; universal: 3D labels are height-normalised. pascal_voc: its
     folder, for objects to paste; backgrounds: a folder of photos without people. threads: that make crops."""
 
     folders3d: tuple[Path, ...]
     held_out: tuple[Path, ...]
     folders2d: tuple[Path, ...] = ()
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    skeleton: Skeleton = SKELETON
+    universal: bool = False
     pascal_voc: Path | None = None
     backgrounds: Path | None = None
     side: int = 256
@@ -64,7 +69,7 @@ class ShardedPeople:
 
     def validation(self, batch_size: int) -> Iterable[Batch]:
         """Up to 16 batches, spread by a fixed seed."""
-        plain = Augmentation(side=self.side)
+        plain = Augmentation(skeleton=self.skeleton, side=self.side, universal=self.universal)
         rng = np.random.default_rng(_VALIDATION_SEED)
         records = itertools.chain.from_iterable(Shards(folder).once(rng) for folder in self.held_out)
         for _ in range(_VALIDATION_BATCHES):
@@ -76,7 +81,12 @@ class ShardedPeople:
     def _augmentation(self) -> Augmentation:
         objects = voc_objects(self.pascal_voc) if self.pascal_voc is not None else ()
         photos = sorted(self.backgrounds.rglob("*.jpg")) if self.backgrounds is not None else ()
-        return Augmentation(self.augment, objects, [PictureFile(path) for path in photos], side=self.side)
+        pictures = [PictureFile(path) for path in photos]
+        return Augmentation(self.augment, objects, pictures, self.skeleton, self.side, self.universal)
+
+    def examples3d(self) -> int:
+        """How many examples known in 3D the shards hold. Raises InputError where there are none."""
+        return sum(sum(Shards(folder).counts().values()) for folder in self.folders3d)
 
 
 def _endless(shards: Shards, seed: tuple[int, ...]) -> Iterator[Record]:
