@@ -11,7 +11,8 @@ torchvision's or timm's, as weights/resnet50.pth. For the paper's mean and devia
 with another `seed`.
 
 Duration: 27 epochs. Neither this nor the score could be measured where this was written, for want of the data.
-Expected: the paper's MPJPE of 49.3 ± 0.7 mm.
+Expected: about the MPJPE of 49.3 ± 0.7 mm of the paper's MeTRo, whose volumetric head this is; MeTRo itself is
+loss=LossConfig(head2d=0, absolute=0).
 """
 
 from training import paper
