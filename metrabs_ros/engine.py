@@ -18,8 +18,12 @@ from metrabs_ros.weights import file_hash, find_weights
 
 Floats = NDArray[np.float32]
 
-# In the order in which "auto" tries them.
+# Instead of a backend's name.
+AUTO = "auto"
+# In the order in which "auto" tries them where it does not measure (auto_backend does).
 BACKENDS = {"openvino": "OpenVinoNetwork", "onnxruntime": "OnnxRuntimeNetwork"}
+# These need certain hardware.
+SPECIAL_BACKENDS = {"openvino_bf16": "OpenVinoBf16Network", "openvino_gpu": "OpenVinoGpuNetwork"}
 # These run what `metrabs-engine build` made, so they are only taken where they are asked for.
 BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
@@ -61,10 +65,11 @@ class EngineOutput:
 
 
 class Engine:
-    """A pose network: crops to 2D and metric 3D joints."""
+    """A pose network: crops to 2D and metric 3D joints. reason: why it runs where it runs, a sentence or ""."""
 
-    def __init__(self, spec: ModelSpec, network: Network) -> None:
+    def __init__(self, spec: ModelSpec, network: Network, reason: str = "") -> None:
         self.spec = spec
+        self.reason = reason
         self._network = network
 
     @property
@@ -110,7 +115,11 @@ class Engine:
 
     def through(self, around: Callable[[Network], Network]) -> Engine:
         """This engine with its network called through ``around(network)``, as where several cameras share it."""
-        return Engine(self.spec, around(self._network))
+        return Engine(self.spec, around(self._network), self.reason)
+
+    def because(self, reason: str) -> Engine:
+        """This engine with a reason."""
+        return Engine(self.spec, self._network, reason)
 
     def run_raw(self, batch: Floats) -> dict[str, Floats]:
         """The bare network on a batch that is already as it wants it."""
@@ -120,8 +129,11 @@ class Engine:
         self._network.close()
 
 
-def open_engine(spec: ModelSpec, backend: str = "auto") -> Engine:
-    """The pose engine of a spec. Raises InputError where spec, weights and backend do not fit together."""
+def open_engine(spec: ModelSpec, backend: str = AUTO) -> Engine:
+    """The pose engine of a spec, with "auto" on the first backend that can run it (auto_backend measures).
+
+    Raises InputError where spec, weights and backend do not fit together.
+    """
     if spec.kind != "pose":
         raise InputError(
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
@@ -203,11 +215,11 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    classes = BACKENDS | BUILT_BACKENDS
-    if backend != "auto" and backend not in classes:
-        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, 'auto'])}.")
+    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS
+    if backend != AUTO and backend not in classes:
+        raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, AUTO])}.")
     refusals = []
-    for name in BACKENDS if backend == "auto" else [backend]:
+    for name in BACKENDS if backend == AUTO else [backend]:
         try:
             module = importlib.import_module(f"metrabs_ros.backends.{name}")
         except ImportError as error:

@@ -174,7 +174,7 @@ class PoseNode(LifecycleNode):
         pipeline = pipelines.pipelines[0]
         self.get_logger().info(
             f"Engine {pipeline.spec.name} ({pipeline.spec.licence}) runs on {pipeline.engine.backend_name}, "
-            f"{pipeline.engine.device}."
+            f"{pipeline.engine.device}.{f' {pipeline.engine.reason}' if pipeline.engine.reason else ''}"
         )
 
     def _say_building(self, sentence: str) -> None:

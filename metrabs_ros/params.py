@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from metrabs_ros.body_urdf import checked_id
 from metrabs_ros.conventions import CONVENTIONS, ENGINE
+from metrabs_ros.engine import AUTO
 from metrabs_ros.errors import InputError
 from metrabs_ros.parameter_set import (
     ANY_TIME,
@@ -71,7 +72,11 @@ class NodeParams(CameraParams):
         0.01, "Seconds that a camera's frame waits for those of the others.", ANY_TIME, between=(0.0, 1.0)
     )
     engine: str = setting("metrabs_base", "Name of an engine in engines/, or the path of an engine's .yaml.")
-    backend: str = setting("auto", "Runtime of the engine: auto, openvino, onnxruntime, tensorrt, tensorrt_rtx.")
+    backend: str = setting(
+        AUTO,
+        "Runtime of the engine: auto (the fastest exact one here), openvino, openvino_bf16, openvino_gpu, onnxruntime, "
+        "tensorrt, tensorrt_rtx.",
+    )
     auto_build: bool = setting(
         False, "Whether configuring builds the engine that the backend tensorrt or tensorrt_rtx lacks; takes minutes."
     )

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros import plausibility
 from metrabs_ros.augmented_views import AugmentedViews
+from metrabs_ros.auto_backend import open_fastest
 from metrabs_ros.camera import Camera
 from metrabs_ros.conventions import ENGINE, conversion
 from metrabs_ros.detector import Detector, box_iou, open_detector
-from metrabs_ros.engine import Engine, Network, open_engine
+from metrabs_ros.engine import AUTO, Engine, Network, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.finder import PeopleFinder
@@ -88,7 +89,7 @@ class PosePipeline:
     def from_engine(
         cls,
         name_or_path: str | Path = DEFAULT_ENGINE,
-        backend: str = "auto",
+        backend: str = AUTO,
         num_aug: int = 1,
         up: ArrayLike = LEVEL_UP,
         views_per_frame: int | None = 1,
@@ -101,7 +102,7 @@ class PosePipeline:
         # What is wrong with these is said before an engine is opened for nothing.
         AugmentedViews.of(num_aug)
         conversion(spec.skeleton, convention)
-        engine = open_engine(spec, backend)
+        engine = open_fastest(spec) if backend == AUTO else open_engine(spec, backend)
         detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
         return cls(engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, Smoother(smoothing))
 

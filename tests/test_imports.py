@@ -49,13 +49,16 @@ MAY_IMPORT = {
     "quantize": {
         "backends", "build_engine", "built_engines", "engine", "errors", "model_spec", "parity", "reference_people",
     },
+    "auto_backend": {
+        "backends", "built_engines", "engine", "errors", "model_spec", "parity", "reference_people", "strict", "weights",
+    },
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
     "finder": {"augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "pose", "regions"},
     "pipeline": {
-        "augmented_views", "camera", "conventions", "detector", "engine", "errors", "estimator", "finder", "model_spec",
-        "plausibility", "pose", "regions", "skeleton", "smoothing", "tracking", "typical_body",
+        "augmented_views", "auto_backend", "camera", "conventions", "detector", "engine", "errors", "estimator", "finder",
+        "model_spec", "plausibility", "pose", "regions", "skeleton", "smoothing", "tracking", "typical_body",
     },
     "shared_networks": {"engine"},
     "camera_pipelines": {"conventions", "pipeline", "shared_networks"},
@@ -172,8 +175,11 @@ def test_torch_is_only_imported_where_a_released_model_is() -> None:
 
 
 def test_each_backend_imports_one_runtime() -> None:
-    for path in (PACKAGE / "backends").glob("[!_]*.py"):
-        assert len(foreign(path) & RUNTIMES) == 1
+    """Itself, or in the backend that it is a kind of."""
+    paths = {path.stem: path for path in (PACKAGE / "backends").glob("[!_]*.py")}
+    for path in paths.values():
+        others = [paths[stem] for stem in paths if f"metrabs_ros.backends.{stem}" in imports_of(path)]
+        assert len(set().union(*(foreign(each) for each in [path, *others])) & RUNTIMES) == 1
 
 
 def test_what_runs_without_ros_imports_nothing_that_needs_it() -> None:

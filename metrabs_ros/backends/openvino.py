@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: reads .onnx, .tflite and .xml."""
+"""OpenVINO on the CPU in float32, and what its other kinds share: reads .onnx, .tflite and .xml."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from metrabs_ros.model_spec import InputSpec
 SUFFIXES = (".onnx", ".tflite", ".xml")
 
 
+# A device says which precisions it has instructions for; each has these.
+_EVERYWHERE = "f32"
+
+
 class OpenVinoNetwork:
-    """A compiled network in float32; only what the named outputs need is computed."""
+    """A compiled network; only what the named outputs need is computed. ``target`` and ``precision`` as OpenVINO calls
+    them."""
 
     backend_name = "openvino"
-    device = "CPU"
+    target = "CPU"
+    precision = _EVERYWHERE
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
         core = ov.Core()
+        self._check_device(core)
         try:
             model = core.read_model(path)
         except RuntimeError as error:
@@ -32,8 +39,9 @@ class OpenVinoNetwork:
         model = _pruned(model, outputs, path)
         if spec.dynamic_batch:
             model.reshape([-1, *(dimension.get_length() for dimension in list(model.inputs[0].partial_shape)[1:])])
-        # f32 is asked for because OpenVINO otherwise takes bf16 where the CPU has it, which moves joints.
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+        # The precision is named because OpenVINO otherwise takes bf16 where the CPU has it, which moves joints.
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.precision}
+        compiled = core.compile_model(model, self.target, options)
         self.input_names = [name for port in model.inputs for name in port.get_names()]
         self.input_shape = [
             -1 if dimension.is_dynamic else dimension.get_length() for dimension in model.inputs[0].partial_shape
@@ -46,8 +54,33 @@ class OpenVinoNetwork:
         result = self._request.infer(batch, share_inputs=True)
         return {name: np.array(result[i]) for i, name in enumerate(self._outputs)}
 
+    @property
+    def device(self) -> str:
+        return self.target if self.precision == _EVERYWHERE else f"{self.target}, {self.precision}"
+
     def close(self) -> None:
         del self._request
+
+    def _check_device(self, core: ov.Core) -> None:
+        """Raises InputError where the device is not here, or cannot compute in this precision."""
+        found = core.available_devices
+        if not any(device.partition(".")[0] == self.target for device in found):
+            raise InputError(
+                f"OpenVINO finds no {self.target} here, only {', '.join(found)}: install its driver "
+                "(intel-opencl-icd), or take the backend openvino."
+            )
+        known = core.get_property(self.target, "OPTIMIZATION_CAPABILITIES")
+        if self.precision != _EVERYWHERE and self.precision.upper() not in known:
+            raise InputError(
+                f"This {self.target} has no instructions for {self.precision}, only for {', '.join(known)}: take the "
+                "backend openvino."
+            )
+
+
+def devices() -> list[str]:
+    """What OpenVINO can run on here, such as CPU and GPU, with their full names."""
+    core = ov.Core()
+    return [f"{device} {core.get_property(device, 'FULL_DEVICE_NAME')}" for device in core.available_devices]
 
 
 def _pruned(model: ov.Model, outputs: Sequence[str], path: Path) -> ov.Model:

@@ -34,7 +34,7 @@ app = new_app("Measure the pipeline against its bare networks on a video, an ima
 def bench(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, image or folder with people in it.")],
     engine: Annotated[str, typer.Option(help="Engine by name or spec file.")] = DEFAULT_ENGINE,
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, ...")] = "auto",
     size: Annotated[str, typer.Option(help="Frames are scaled and cut to this size, WIDTHxHEIGHT.")] = "640x480",
     frames: Annotated[int, typer.Option(min=1, help="How many frames are read from the start of INPUT.")] = 36,
     rounds: Annotated[
@@ -63,6 +63,8 @@ def bench(
     start_up = time.perf_counter() - start
     title = f"{pipeline.spec.name} on {pipeline.engine.backend_name} ({pipeline.engine.device})"
     console = Console()
+    if pipeline.engine.reason:
+        console.print(pipeline.engine.reason, highlight=False, soft_wrap=True)
 
     times, people = _turn_by_turn(pipeline, images, camera, rounds)
     ratio = _report(console, times, people, f"{title}, {size}")
