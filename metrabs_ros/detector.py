@@ -100,9 +100,11 @@ def view_pixels(image: NDArray[np.uint8], view: View, size: int) -> NDArray[np.f
     left, top, right, bottom = max(0, x), max(0, y), min(width, x + side), min(height, y + side)
     scale = size / side
     small = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    part = cv2.resize(
-        image[top:bottom, left:right], small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    part = image[top:bottom, left:right]
+    # Halving is ten times as fast as means over squares that are not whole.
+    while part.shape[0] >= 4 * small[1] and part.shape[1] >= 4 * small[0]:
+        part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    part = cv2.resize(part, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     pixels = np.zeros((size, size, 3), np.float32)
     u, v = round((left - x) * scale), round((top - y) * scale)
     part = part[: size - v, : size - u]
