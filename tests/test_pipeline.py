@@ -25,7 +25,7 @@ UP = np.array([0.0, -1.0, 0.0])
 CLIP_CAMERA = Camera.from_fov(FOV_DEG, (1768, 994))
 ASTRONAUT = skimage.data.astronaut()
 ASTRONAUT_CAMERA = Camera.from_fov(50, (512, 512))
-SEEN = (45, 60, 85, 130)
+SEEN = (45, 60, 85, 125)
 # Of the clip, px: two people are in none of these but one.
 WINDOW = 900
 
