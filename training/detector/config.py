@@ -25,7 +25,7 @@ class DetectorConfig:
     pictures: Path = Path(".cache/detector/train")
     check: Path = Path(".cache/detector/check")
     size: int = 224
-    steps: int = 800
+    steps: int = 1200
     batch_size: int = 24
     schedule: Schedule = field(
         default_factory=lambda: Schedule(3e-3, 0.3, main_share=0.8, cooldown_start=0.15, cooldown_end=0.01, warm_up=30)

@@ -49,7 +49,7 @@ class Trainer:
         total.backward()
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
         self.step += 1
-        if math.isfinite(float(total)) and math.isfinite(norm):
+        if math.isfinite(float(total.detach())) and math.isfinite(norm):
             self._bad_in_a_row = 0
             self.optimizer.step()
             self.ema.update(self.network, self.step)

@@ -87,8 +87,8 @@ def cut(picture: scenes.Picture, part: float, rng: np.random.Generator, size: in
     A = np.array([[scale, 0, -x * scale], [0, scale, -y * scale], [0, 0, 1.0]])
     if rng.random() < 0.5:
         A = np.array([[-1, 0, size], [0, 1, 0], [0, 0, 1.0]]) @ A
-    if rng.random() < 0.35:
-        angle = rng.uniform(-35, 35) if rng.random() < 0.8 else rng.uniform(-180, 180)
+    if rng.random() < 0.45:
+        angle = rng.uniform(-35, 35) if rng.random() < 0.55 else rng.uniform(-180, 180)
         A = np.vstack([cv2.getRotationMatrix2D((size / 2, size / 2), angle, 1.0), [0, 0, 1]]) @ A
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     sizes = np.diag([width / image.shape[1], height / image.shape[0], 1])
