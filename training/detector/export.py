@@ -25,7 +25,7 @@ from training.export import OPSET, store_in_half
 
 # The upper body's box, hips and rim.
 _KEPT = 8
-_SCORE_THRESHOLD = 0.5
+_SCORE_THRESHOLD = 0.6
 _NMS_IOU = 0.4
 
 
@@ -51,9 +51,10 @@ class Deployed(nn.Module):
 
 
 def restored(place: Path, kept: float = 0.0) -> PersonDetector:
-    """The averaged network of a checkpoint, ``kept`` of the way back to BlazePose's own weights."""
-    averaged = checkpoint.averaged(place)
+    """The averaged network of a checkpoint, ``kept`` of the way back to BlazePose's own weights: what these know of
+    real people is part of the mixture."""
     trained = PersonDetector()
+    averaged = checkpoint.averaged(place)
     if kept:
         own = network.load().state_dict()
         averaged = {name: value.lerp(own[name], kept) for name, value in averaged.items()}
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=224, help="side of the views, px; 32 must divide it")
     parser.add_argument("--threshold", type=float, default=_SCORE_THRESHOLD)
-    parser.add_argument("--kept", type=float, default=0.0, help="how far back to BlazePose's own weights, 0..1")
+    parser.add_argument("--kept", type=float, default=0.3, help="how far back to BlazePose's own weights, 0..1")
     options = parser.parse_args()
     place = options.run if (options.run / "state.json").is_file() else checkpoint.latest(options.run)
     try:
