@@ -58,9 +58,7 @@ def main(
     seed: Annotated[list[int] | None, typer.Option(help="Synthetic: 0 is the fixed set.")] = None,
     common_joints: Annotated[bool, typer.Option(help="Only joints that the predictions have.")] = False,
     frames: Annotated[int, typer.Option(help="Synthetic: also so many whole pictures, detector and all.")] = 0,
-    detector: Annotated[
-        list[str] | None, typer.Option(help="Synthetic: of whole pictures, not the spec's.")
-    ] = None,
+    detector: Annotated[list[str] | None, typer.Option(help="Synthetic: of whole pictures, not the spec's.")] = None,
     second_look: Annotated[bool, typer.Option(help="Synthetic: turn crops of leaning bodies, as the runtime.")] = True,
     reference: Annotated[str, typer.Option(help="Agreement: the engine to agree with.")] = "blazepose_full",
     pictures: Annotated[Path | None, typer.Option(help="Agreement: a video, or a folder of images.")] = None,
