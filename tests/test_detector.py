@@ -28,9 +28,9 @@ from metrabs_ros.pose import Detections
 SIDES = st.integers(64, 4000)
 
 
-@pytest.fixture(scope="module")
-def detector() -> Iterator[Detector]:
-    detector = open_detector(load_spec(find_spec("blazepose_detector")))
+@pytest.fixture(scope="module", params=["blazepose_detector", "person_detector"])
+def detector(request: pytest.FixtureRequest) -> Iterator[Detector]:
+    detector = open_detector(load_spec(find_spec(request.param)))
     yield detector
     detector.close()
 

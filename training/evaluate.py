@@ -58,6 +58,7 @@ def main(
     seed: Annotated[list[int] | None, typer.Option(help="Synthetic: 0 is the fixed set.")] = None,
     common_joints: Annotated[bool, typer.Option(help="Only joints that the predictions have.")] = False,
     frames: Annotated[int, typer.Option(help="Synthetic: also so many whole pictures, detector and all.")] = 0,
+    detector: Annotated[list[str] | None, typer.Option(help="Synthetic: of whole pictures, not the spec's.")] = None,
     second_look: Annotated[bool, typer.Option(help="Synthetic: turn crops of leaning bodies, as the runtime.")] = True,
     reference: Annotated[str, typer.Option(help="Agreement: the engine to agree with.")] = "blazepose_full",
     pictures: Annotated[Path | None, typer.Option(help="Agreement: a video, or a folder of images.")] = None,
@@ -70,7 +71,7 @@ def main(
             _only_synthetic(predictions, truth, root)
             opened = _engines(engine, checkpoint)
             runs = _synthetic(opened, count, seed or [0], second_look)
-            frame_sheets = [_pictures(opened, frames)] if frames else []
+            frame_sheets = [_pictures(opened, frames, one, detector) for one in seed or [0]] if frames else []
         elif protocol == "agreement":
             runs = [[_agreement(_engines(engine, checkpoint), reference, pictures, fov, every)]]
             frame_sheets = []
@@ -121,12 +122,16 @@ def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look:
     return runs
 
 
-def _pictures(engines: list[Engine], frames: int) -> Sheet:
+def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str] | None) -> Sheet:
     from training.protocols import looks, synthetic_frames
     from training.synthetic import evaluation_set
 
-    pipelines = dict(zip(_distinct(engines), map(looks.pipeline_of, engines), strict=True))
-    return synthetic_frames.evaluate(pipelines, evaluation_set.frames(frames))
+    named = list(zip(_distinct(engines), engines, strict=True))
+    if detectors is None:
+        pipelines = {name: looks.pipeline_of(engine) for name, engine in named}
+    else:
+        pipelines = {f"{name}, {d}": looks.pipeline_of(engine, d) for name, engine in named for d in detectors}
+    return synthetic_frames.evaluate(pipelines, evaluation_set.frames(frames, seed=evaluation_set.SEED + seed))
 
 
 def _agreement(engines: list[Engine], reference: str, pictures: Path | None, fov: float, every: int) -> Sheet:

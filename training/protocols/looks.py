@@ -41,9 +41,10 @@ def engine_of(name_or_path: str) -> Engine:
     return open_engine(load_spec(find_spec(name_or_path)))
 
 
-def pipeline_of(engine: Engine) -> PosePipeline:
-    """The whole runtime around an engine, with the detector that its spec names or else BlazePose's."""
-    return PosePipeline(engine, open_detector(load_spec(find_spec(engine.spec.detector or "blazepose_detector"))))
+def pipeline_of(engine: Engine, detector: str | None = None) -> PosePipeline:
+    """The whole runtime around an engine, with the detector given, or that its spec names, or else BlazePose's."""
+    named = detector or engine.spec.detector or "blazepose_detector"
+    return PosePipeline(engine, open_detector(load_spec(find_spec(named))))
 
 
 def engine_of_checkpoint(place: Path) -> Engine:

@@ -39,13 +39,14 @@ def crops(count: int, config: StreamConfig | None = None) -> list[Example]:
     return out[:count]
 
 
-def frames(count: int, size: tuple[int, int] | None = None) -> Iterator[Frame]:
-    """The first ``count`` whole frames (of ``size`` px if given), with 1..6 people each."""
+def frames(count: int, size: tuple[int, int] | None = None, seed: int = SEED) -> Iterator[Frame]:
+    """The first ``count`` whole frames (of ``size`` px if given), with 1..6 people each; those of another ``seed``
+    are other people in other scenes."""
     stock: Stock | None = None
     for number in range(count):
         if stock is None or number % _PER_STOCK == 0:
-            stock = sampled_stock(np.random.default_rng([SEED, 2, number // _PER_STOCK]), held_out=True)
-        rng = np.random.default_rng([SEED, 3, number])
+            stock = sampled_stock(np.random.default_rng([seed, 2, number // _PER_STOCK]), held_out=True)
+        rng = np.random.default_rng([seed, 3, number])
         scene = sampled_scene(rng, stock, size)
         assert scene is not None
         yield frame_of(scene, rng)
