@@ -6,20 +6,32 @@ machine are others.
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import importlib
 import json
 import os
 import platform
-import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
 from metrabs_ros.built_engines import built_engines, write_atomically
-from metrabs_ros.engine import BUILT_BACKENDS, Engine, Floats, open_engine
+from metrabs_ros.engine import (
+    AUTO,
+    BACKENDS,
+    BUILT_BACKENDS,
+    SPECIAL_BACKENDS,
+    Engine,
+    EngineOutput,
+    Floats,
+    open_engine,
+)
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
 from metrabs_ros.parity import differences
@@ -28,15 +40,20 @@ from metrabs_ros.strict import parsed
 from metrabs_ros.weights import cache_folder
 
 # The first one that can be opened is taken unless another is clearly faster, and what the others are compared with.
-CANDIDATES = ("openvino", "onnxruntime", "openvino_bf16", "openvino_gpu")
+CANDIDATES = (*BACKENDS, *SPECIAL_BACKENDS, *BUILT_BACKENDS)
 # Mean distance of the joints, mm, that nobody who named no runtime has asked for.
 BOUND_MM = 1.0
 # Part of the first one's time that another may take: machines are noisy.
 _CLEARLY_FASTER = 0.8
-_BATCHES = (1, 4)
-_ROUNDS = 6
 _COMPARED_CROPS = 8
-_PACKAGES = ("openvino", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+_BATCHES = (1, 4)
+# Each batch is timed so often, less often where that would take longer in all; the first time prepares it.
+_ROUNDS, _LEAST_ROUNDS = 7, 3
+_BUDGET_S = 1.5
+# A network that takes longer for a crop is compared and timed on less, else the measurement would take a minute.
+_SLOW_S = 0.25
+_SLOW_CROPS, _SLOW_BATCHES = 2, (1,)
+_PACKAGES = ("metrabs_ros", "openvino", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 
 
 @dataclass(frozen=True)
@@ -45,53 +62,38 @@ class Choice:
     rest is ``absent``; on which ``machine``, and the day."""
 
     backend: str
-    milliseconds: dict
-    left_out: dict
-    absent: dict
-    machine: dict
+    device: str
+    milliseconds: dict[str, float]
+    left_out: dict[str, str]
+    absent: dict[str, str]
+    machine: dict[str, str]
     measured_on: str
 
     def sentence(self) -> str:
         """Why this one, in one line."""
-        times = ", ".join(f"{name} {value:.1f}" for name, value in self.milliseconds.items())
+        times = [f"{self.milliseconds[self.backend]:.1f} ms a crop"]
+        times += [f"{name} {value:.1f}" for name, value in self.milliseconds.items() if name != self.backend]
         others = "".join(f"; {name} is left out, {why}" for name, why in self.left_out.items())
-        return f"auto took {self.backend}: {times} ms a crop{others}; measured here on {self.measured_on}"
+        return f"auto took {self.backend} ({self.device}): {', '.join(times)}{others}; measured on {self.measured_on}"
 
 
 def open_fastest(spec: ModelSpec) -> Engine:
     """The engine on the runtime that suits this machine; its ``reason`` says why. Raises InputError where none can."""
-    built, refusals = _built(spec)
-    if built is not None:
-        return built
-    place = cache_folder() / "backends" / f"{spec.name}.json"
     machine = _machine(spec)
-    kept = _kept(place)
-    if kept is not None and kept.machine == machine:
-        return open_engine(spec, kept.backend).because(f"{kept.sentence()}, kept in {place}.{refusals}")
-    engines, absent = _opened(spec)
-    choice = _chosen(engines, absent, machine)
-    for name, engine in engines.items():
-        if name != choice.backend:
+    place = _place(spec, machine)
+    kept = _kept(place, machine)
+    if kept is not None:
+        engine = _tried(spec, kept.backend)
+        if isinstance(engine, Engine) and engine.device == kept.device:
+            return engine.because(f"{kept.sentence()}, kept in {place}.")
+        if isinstance(engine, Engine):
             engine.close()
+    engine, choice = _measured(spec, machine)
     try:
         write_atomically(place, (json.dumps(asdict(choice), indent=1) + "\n").encode())
-        where = f", kept in {place}"
     except InputError as error:
-        where = f", and will be measured again: {str(error).removesuffix('.')}"
-    return engines[choice.backend].because(f"{choice.sentence()}{where}.{refusals}")
-
-
-def _built(spec: ModelSpec) -> tuple[Engine | None, str]:
-    """The engine that was built for this GPU, which nothing is faster than; and why others were not taken."""
-    refusals = ""
-    for backend in BUILT_BACKENDS:
-        try:
-            if built_engines(f"{Path(spec.weights.file).stem}.{backend}.*"):
-                engine = open_engine(spec, backend)
-                return engine.because(f"auto took {backend}, as an engine was built for it."), ""
-        except InputError as error:
-            refusals += f" {backend} is left out: {error}"
-    return None, refusals
+        return engine.because(f"{choice.sentence()}.", f"The choice of {choice.backend} is not kept: {error}")
+    return engine.because(f"{choice.sentence()}, kept in {place}.")
 
 
 def _machine(spec: ModelSpec) -> dict[str, str]:
@@ -104,12 +106,22 @@ def _machine(spec: ModelSpec) -> dict[str, str]:
             continue
     return {
         **versions,
-        "devices": " ".join(_openvino_devices()),
+        "weights": spec.weights.sha256,
+        "built": "; ".join(filter(None, (_built(spec, backend) for backend in BUILT_BACKENDS))),
+        "devices": "; ".join([*_openvino_devices(), *sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))]),
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
-        "weights": spec.weights.sha256,
         "candidates": " ".join(CANDIDATES),
     }
+
+
+def _built(spec: ModelSpec, backend: str) -> str:
+    """The hashes of what `metrabs-engine build` made of the weights, or what is wrong with it; "" for nothing."""
+    stem = glob.escape(Path(spec.weights.file).stem)
+    try:
+        return " ".join(engine.record.engine_sha256 for engine in built_engines(f"{stem}.{backend}.*"))
+    except InputError as error:
+        return str(error)
 
 
 def _openvino_devices() -> list[str]:
@@ -130,62 +142,108 @@ def _processor() -> str:
     return f"{platform.machine()} {next(named, '')}".strip()
 
 
-def _kept(place: Path) -> Choice | None:
-    """An earlier choice; None where there is none that can be read."""
+def _place(spec: ModelSpec, machine: Mapping[str, str]) -> Path:
+    """Of a spec on a machine: several may share a home, and a process may be held to some of the cores."""
+    digest = hashlib.sha256(json.dumps(machine, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "backends" / f"{spec.path.stem}-{digest[:12]}.json"
+
+
+def _kept(place: Path, machine: Mapping[str, str]) -> Choice | None:
+    """An earlier choice; None where there is none that can be read and is of this machine."""
     try:
         choice = parsed(Choice, json.loads(place.read_text(encoding="utf-8")), str(place))
         choice.sentence()
-    except (OSError, ValueError, TypeError, InputError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return choice if choice.backend in CANDIDATES else None
+    return choice if choice.backend in CANDIDATES and choice.machine == machine else None
 
 
-def _opened(spec: ModelSpec) -> tuple[dict[str, Engine], dict[str, str]]:
-    """All candidates that can be opened, and why the others cannot. Raises InputError where none can."""
-    engines, absent, last = {}, {}, None
+def _tried(spec: ModelSpec, backend: str) -> Engine | str:
+    """The engine, or a sentence on why it cannot be opened."""
+    try:
+        return open_engine(spec, backend)
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # what drivers raise has no common base, and none of it keeps another one from running
+        return f"It failed ({_told(error)})."
+
+
+def _measured(spec: ModelSpec, machine: dict[str, str]) -> tuple[Engine, Choice]:
+    """The best engine, the others closed. Raises InputError where none can be opened."""
+    engines: dict[str, Engine] = {}
+    left_out: dict[str, str] = {}
+    absent: dict[str, str] = {}
     for name in CANDIDATES:
-        try:
-            engines[name] = open_engine(spec, name)
-        except InputError as error:
-            absent[name], last = str(error), error
-    if not engines:
-        assert last is not None
-        # What is wrong with weights or spec, all of them say.
-        raise InputError(absent[CANDIDATES[0]]) from last
-    return engines, absent
-
-
-def _chosen(engines: dict[str, Engine], absent: dict[str, str], machine: dict[str, str]) -> Choice:
-    first = next(iter(engines))
-    crops = crops_for_measuring(engines[first].spec.input.size)[:_COMPARED_CROPS]
-    right, wrong = {first: engines[first]}, {}
-    reference = engines[first].infer(crops)
-    for name, engine in engines.items():
-        apart = differences(reference, engine.infer(crops))[0].mean
-        # A NaN is above no bound, and below none.
-        if apart <= BOUND_MM:
-            right[name] = engine
+        if name in BUILT_BACKENDS and not _built(spec, name):
+            absent[name] = "No engine was built for it."
+            continue
+        engine = _tried(spec, name)
+        if isinstance(engine, Engine):
+            engines[name] = engine
         else:
-            wrong[name] = f"its joints are {apart:.1f} mm away, more than {BOUND_MM:g} mm"
-    best = _milliseconds(right, crops)
-    fastest = min(best, key=lambda name: best[name])
-    backend = fastest if best[fastest] < _CLEARLY_FASTER * best[first] else first
+            # Whoever built an engine expects it to run; the others are nobody's wish.
+            (left_out if name in BUILT_BACKENDS else absent)[name] = engine
+    if not engines:
+        # What is wrong with weights, spec or installation, the first one that should read them says best.
+        raise InputError(str(_tried(spec, AUTO)))
+    best, milliseconds, wrong = _compared(engines)
+    for name, engine in engines.items():
+        if name != best:
+            engine.close()
     today = datetime.now(timezone.utc).astimezone().date().isoformat()
-    return Choice(backend, best, wrong, absent, machine, today)
+    left_out = {name: why.removesuffix(".") for name, why in (left_out | wrong).items()}
+    choice = Choice(best, engines[best].device, milliseconds, left_out, absent, machine, today)
+    return engines[best], choice
 
 
-def _milliseconds(engines: dict[str, Engine], crops: Floats) -> dict[str, float]:
+def _compared(engines: Mapping[str, Engine]) -> tuple[str, dict[str, float], dict[str, str]]:
+    """The best one's name, the milliseconds a crop of those that are right, and what is wrong with the others."""
+    first = next(iter(engines))
+    crops = crops_for_measuring(engines[first].spec.input.size)
+    started_s = perf_counter()
+    engines[first].infer(crops[:1])
+    is_slow = perf_counter() - started_s > _SLOW_S
+    compared, batches = (_SLOW_CROPS, _SLOW_BATCHES) if is_slow else (_COMPARED_CROPS, _BATCHES)
+    reference = engines[first].infer(crops[:compared])
+    judged = {name: "" if name == first else _wrong(reference, engines[name], crops[:compared]) for name in engines}
+    times = _milliseconds({name: engines[name] for name, why in judged.items() if not why}, crops, batches)
+    fastest = min(times, key=lambda name: times[name])
+    best = fastest if times[fastest] < _CLEARLY_FASTER * times[first] else first
+    return best, times, {name: why for name, why in judged.items() if why}
+
+
+def _wrong(reference: EngineOutput, engine: Engine, crops: Floats) -> str:
+    """Why nobody should get this one unasked; "" where nothing is wrong."""
+    try:
+        found = differences(reference, engine.infer(crops))
+    except Exception as error:  # as in _tried
+        return f"it failed on {len(crops)} crops ({_told(error)})"
+    joints = found[0]
+    # A NaN is above no bound, and below none.
+    if not joints.mean <= BOUND_MM:
+        return f"its joints are {joints.mean:.1f} mm away, more than {BOUND_MM:g} mm"
+    nowhere = [difference.output for difference in found if not np.isfinite(difference.mean)]
+    return f"its {', '.join(nowhere)} are no numbers" if nowhere else ""
+
+
+def _milliseconds(engines: Mapping[str, Engine], crops: Floats, batches: tuple[int, ...]) -> dict[str, float]:
     """Of a crop: the best of a few calls, in turn, as what else runs here disturbs all alike; mean over batches."""
-    found: dict[str, list[float]] = {name: [] for name in engines}
-    for size in _BATCHES:
-        batch = crops[:size]
-        times: dict[str, list[float]] = {name: [] for name in engines}
-        for _ in range(1 + _ROUNDS):
-            for name, engine in engines.items():
-                started_s = time.perf_counter()
-                engine.infer(batch)
-                times[name].append(1e3 * (time.perf_counter() - started_s) / len(batch))
-        for name, each in times.items():
-            # The first call of a size prepares it.
-            found[name].append(min(each[1:]))
-    return {name: float(np.mean(each)) for name, each in found.items()}
+    times: dict[str, list[list[float]]] = {name: [] for name in engines}
+    started_s = perf_counter()
+    for turn in range(_ROUNDS):
+        if turn >= _LEAST_ROUNDS and perf_counter() - started_s > _BUDGET_S:
+            break
+        for name, engine in engines.items():
+            times[name].append([_seconds(engine, crops[:size]) / size for size in batches])
+    return {name: round(1e3 * float(np.min(each[1:], axis=0).mean()), 3) for name, each in times.items()}
+
+
+def _seconds(engine: Engine, batch: Floats) -> float:
+    started_s = perf_counter()
+    engine.infer(batch)
+    return perf_counter() - started_s
+
+
+def _told(error: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(".")

@@ -23,8 +23,12 @@ AUTO = "auto"
 # In the order in which "auto" tries them where it does not measure (auto_backend does).
 BACKENDS = {"openvino": "OpenVinoNetwork", "onnxruntime": "OnnxRuntimeNetwork"}
 # These need certain hardware.
-SPECIAL_BACKENDS = {"openvino_bf16": "OpenVinoBf16Network", "openvino_gpu": "OpenVinoGpuNetwork"}
-# These run what `metrabs-engine build` made, so they are only taken where they are asked for.
+SPECIAL_BACKENDS = {
+    "openvino_bf16": "OpenVinoBf16Network",
+    "openvino_gpu": "OpenVinoGpuNetwork",
+    "openvino_gpu_fp16": "OpenVinoGpuFp16Network",
+}
+# These run what `metrabs-engine build` made.
 BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
 
@@ -65,11 +69,15 @@ class EngineOutput:
 
 
 class Engine:
-    """A pose network: crops to 2D and metric 3D joints. reason: why it runs where it runs, a sentence or ""."""
+    """A pose network: crops to 2D and metric 3D joints.
 
-    def __init__(self, spec: ModelSpec, network: Network, reason: str = "") -> None:
+    reason: why it runs where it runs; warning: what went wrong in finding that out; each a sentence or "".
+    """
+
+    def __init__(self, spec: ModelSpec, network: Network, reason: str = "", warning: str = "") -> None:
         self.spec = spec
         self.reason = reason
+        self.warning = warning
         self._network = network
 
     @property
@@ -115,11 +123,11 @@ class Engine:
 
     def through(self, around: Callable[[Network], Network]) -> Engine:
         """This engine with its network called through ``around(network)``, as where several cameras share it."""
-        return Engine(self.spec, around(self._network), self.reason)
+        return Engine(self.spec, around(self._network), self.reason, self.warning)
 
-    def because(self, reason: str) -> Engine:
-        """This engine with a reason."""
-        return Engine(self.spec, self._network, reason)
+    def because(self, reason: str, warning: str = "") -> Engine:
+        """This engine with a reason and a warning."""
+        return Engine(self.spec, self._network, reason, warning)
 
     def run_raw(self, batch: Floats) -> dict[str, Floats]:
         """The bare network on a batch that is already as it wants it."""

@@ -176,6 +176,8 @@ class PoseNode(LifecycleNode):
             f"Engine {pipeline.spec.name} ({pipeline.spec.licence}) runs on {pipeline.engine.backend_name}, "
             f"{pipeline.engine.device}.{f' {pipeline.engine.reason}' if pipeline.engine.reason else ''}"
         )
+        if pipeline.engine.warning:
+            self.get_logger().warning(pipeline.engine.warning)
 
     def _say_building(self, sentence: str) -> None:
         self.get_logger().info(sentence)

@@ -74,8 +74,8 @@ class NodeParams(CameraParams):
     engine: str = setting("metrabs_base", "Name of an engine in engines/, or the path of an engine's .yaml.")
     backend: str = setting(
         AUTO,
-        "Runtime of the engine: auto (the fastest exact one here), openvino, openvino_bf16, openvino_gpu, onnxruntime, "
-        "tensorrt, tensorrt_rtx.",
+        "Runtime of the engine: auto (the fastest exact one here), openvino, openvino_bf16, openvino_gpu, "
+        "openvino_gpu_fp16, onnxruntime, tensorrt, tensorrt_rtx.",
     )
     auto_build: bool = setting(
         False, "Whether configuring builds the engine that the backend tensorrt or tensorrt_rtx lacks; takes minutes."

@@ -23,7 +23,11 @@ def fake_node(domain: int, *args: str, delay_s: float = 0.0, env: dict[str, str]
 
 
 def real_node(domain: int, *args: str) -> NodeProcess:
-    return NodeProcess(domain, "-m", "metrabs_ros.node", "--ros-args", *args)
+    """On OpenVINO unless ``args`` name a backend: auto would measure what other work leaves of this machine."""
+    named = any(arg.startswith("backend:=") for arg in args)
+    return NodeProcess(
+        domain, "-m", "metrabs_ros.node", "--ros-args", *args, *(() if named else ("-p", "backend:=openvino"))
+    )
 
 
 def frame(people: int, header: Header | None = None, size: tuple[int, int] = SIZE) -> tuple[Image, CameraInfo]:

@@ -37,7 +37,7 @@ class SlowFakePipeline:
     """Sees as many people as the image's first value says, standing side by side 3 m away, and takes ``delay_s``."""
 
     spec = SimpleNamespace(name="fake", licence="none")
-    engine = SimpleNamespace(backend_name="fake", device="none")
+    engine = SimpleNamespace(backend_name="fake", device="none", reason="", warning="")
     skeleton = Skeleton.from_names(
         ("head", "pelvis", "left_hand", "right_hand"),
         (("head", "pelvis"), ("left_hand", "pelvis"), ("right_hand", "pelvis")),

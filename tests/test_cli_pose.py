@@ -21,8 +21,9 @@ import yaml
 
 from demo.clip import clip_path
 from metrabs_ros.cli import pose
+from metrabs_ros.engine import Engine, open_engine
 from metrabs_ros.frames import open_frames
-from metrabs_ros.model_spec import find_spec
+from metrabs_ros.model_spec import ModelSpec, find_spec
 from metrabs_ros.video_writer import VideoWriter
 
 FRAMES = 12
@@ -177,6 +178,19 @@ def test_boxes_from_a_file_replace_the_detector(command: Command, clip: Path, tm
     counts = [len(line["persons"]) for line in lines_of(tmp_path / "p.jsonl")]
     assert counts[1::2] == [0] * (FRAMES // 2)
     assert counts[0::2] == [1] * (FRAMES // 2)
+
+
+def test_why_the_engine_runs_where_it_runs_goes_to_stderr(
+    command: Command, astronaut: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(spec: ModelSpec) -> Engine:
+        return open_engine(spec).because("auto took it.", "The choice is not kept.")
+
+    monkeypatch.setattr("metrabs_ros.pipeline.open_fastest", measured)
+    code, out, error = command(astronaut, "--fov", 55)
+    assert code == 0
+    assert "metrabs-pose: auto took it.\nmetrabs-pose: The choice is not kept.\n" in error
+    assert "auto" not in out
 
 
 def test_frame_that_fails_is_named_and_those_before_are_kept(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from networks_for_tests import pose_network, spec_with, write_spec
 from pose_node_for_tests import real_node, set_parameter
 from ros_support import PosePeer, free_domain, header_at
 from sensor_msgs.msg import PointCloud2
@@ -77,6 +78,25 @@ def test_a_convention_and_views_give_its_joints_with_their_uncertainty(domain: i
         # Of one view the engine knows nothing.
         assert set_parameter(viewer, "num_aug", 1).successful
         assert np.isnan(viewer.joints(1.1)["uncertainty"]).all()
+
+
+def test_the_log_says_what_auto_took_and_what_could_not_be_kept(
+    domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in the place of the cache's folder cannot be written into, not even by root."""
+    options = ["-p", f"engine:={write_spec(tmp_path, spec_with(), pose_network())}", "-p", "backend:=auto"]
+    took = r"\[INFO\].* Engine small .* auto took \w+ \(CPU\): .* ms a crop"
+    monkeypatch.setenv("METRABS_ROS_CACHE", str(tmp_path / "cache"))
+    with real_node(domain, *options) as node:
+        node.wait_for(rf"{took}.*, kept in {tmp_path}/cache/backends/small-\w+\.json\.")
+        assert "is not kept" not in node.output
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("METRABS_ROS_CACHE", str(tmp_path / "file"))
+    with real_node(domain, *options) as node:
+        node.wait_for(took)
+        node.wait_for(
+            r"\[WARN\].* is not kept: Cannot write .*; make room there, or choose another folder with METRABS_"
+        )
 
 
 def test_cleanup_frees_what_configure_took(domain: int) -> None:

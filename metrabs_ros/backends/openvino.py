@@ -13,19 +13,19 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
 
 SUFFIXES = (".onnx", ".tflite", ".xml")
-
-
-# A device says which precisions it has instructions for; each has these.
-_EVERYWHERE = "f32"
+# OpenVINO's names of a precision: as it is asked for, and as a device says that it has instructions for it.
+_CAPABILITIES = {"f16": "FP16", "bf16": "BF16"}
 
 
 class OpenVinoNetwork:
-    """A compiled network; only what the named outputs need is computed. ``target`` and ``precision`` as OpenVINO calls
-    them."""
+    """A compiled network; only what the named outputs need is computed.
+
+    target and precision are OpenVINO's names for where and in what.
+    """
 
     backend_name = "openvino"
     target = "CPU"
-    precision = _EVERYWHERE
+    precision = "f32"
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
         core = ov.Core()
@@ -41,7 +41,13 @@ class OpenVinoNetwork:
             model.reshape([-1, *(dimension.get_length() for dimension in list(model.inputs[0].partial_shape)[1:])])
         # The precision is named because OpenVINO otherwise takes bf16 where the CPU has it, which moves joints.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.precision}
-        compiled = core.compile_model(model, self.target, options)
+        try:
+            compiled = core.compile_model(model, self.target, options)
+        except RuntimeError as error:
+            raise InputError(
+                f"OpenVINO cannot compile {path} for this {self.target}: {_first_line(error)} Take another backend, or "
+                "update the device's driver."
+            ) from error
         self.input_names = [name for port in model.inputs for name in port.get_names()]
         self.input_shape = [
             -1 if dimension.is_dynamic else dimension.get_length() for dimension in model.inputs[0].partial_shape
@@ -56,7 +62,7 @@ class OpenVinoNetwork:
 
     @property
     def device(self) -> str:
-        return self.target if self.precision == _EVERYWHERE else f"{self.target}, {self.precision}"
+        return self.target if self.precision == "f32" else f"{self.target}, {self.precision}"
 
     def close(self) -> None:
         del self._request
@@ -70,7 +76,7 @@ class OpenVinoNetwork:
                 "(intel-opencl-icd), or take the backend openvino."
             )
         known = core.get_property(self.target, "OPTIMIZATION_CAPABILITIES")
-        if self.precision != _EVERYWHERE and self.precision.upper() not in known:
+        if self.precision != "f32" and _CAPABILITIES[self.precision] not in known:
             raise InputError(
                 f"This {self.target} has no instructions for {self.precision}, only for {', '.join(known)}: take the "
                 "backend openvino."

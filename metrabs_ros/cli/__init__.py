@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from metrabs_ros.engine import Engine
 from metrabs_ros.errors import InputError
 
 
@@ -29,3 +30,9 @@ def run(app: typer.Typer, name: str) -> None:
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def say_why(engine: Engine, name: str) -> None:
+    """On stderr, in the name of a command: why the engine runs where it runs, and what went wrong in finding out."""
+    for sentence in filter(None, (engine.reason, engine.warning)):
+        print(f"{name}: {sentence}", file=sys.stderr)

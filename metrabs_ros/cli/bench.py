@@ -20,7 +20,7 @@ from rich.table import Table
 from metrabs_ros import benchmark
 from metrabs_ros.benchmark import PAPER_FRAMES_PER_S
 from metrabs_ros.camera import Camera
-from metrabs_ros.cli import new_app, run
+from metrabs_ros.cli import new_app, run, say_why
 from metrabs_ros.cli.bench_report import shown, write_plot
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Image, open_frames
@@ -63,8 +63,7 @@ def bench(
     start_up = time.perf_counter() - start
     title = f"{pipeline.spec.name} on {pipeline.engine.backend_name} ({pipeline.engine.device})"
     console = Console()
-    if pipeline.engine.reason:
-        console.print(pipeline.engine.reason, highlight=False, soft_wrap=True)
+    say_why(pipeline.engine, "metrabs-bench")
 
     times, people = _turn_by_turn(pipeline, images, camera, rounds)
     ratio = _report(console, times, people, f"{title}, {size}")

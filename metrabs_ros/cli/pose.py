@@ -75,8 +75,7 @@ def pose(
                 PosePipeline.from_engine(engine, backend, num_aug=num_aug, up=up_vector, convention=convention)
             )
         )
-        if pipeline.engine.reason:
-            print(pipeline.engine.reason)
+        cli.say_why(pipeline.engine, "metrabs-pose")
         writer = stack.enter_context(PosesWriter(output, pipeline.skeleton)) if output else None
         recording = stack.enter_context(contextlib.closing(RerunLog(rerun))) if rerun else None
         look = _Look(pipeline, optics, outside_boxes, is_tracking=not is_picture)
