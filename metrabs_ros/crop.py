@@ -54,7 +54,7 @@ def virtual_cameras(
     up [3] or [N,3]: the direction in the camera's optical frame that shall point up on the crop. ``box_scale`` times
     the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own axis. ``focal``: square
     pixels, or "camera": the extents are compared and the crop's pixels shaped as the camera's own, as in the released
-    code.
+    code, which also takes what lies beside or behind the virtual camera as it comes.
     """
     # What a normalised image point is multiplied by before extents are measured: the crop's pixels but for their size.
     pixels = np.eye(2) if focal == "square" else camera.K[:2, :2]
@@ -67,11 +67,13 @@ def virtual_cameras(
     forward = rays[:, 0]
     R_crop_cam = _looking_along(forward, np.broadcast_to(np.asarray(up, np.float64), forward.shape))
     in_crop = np.einsum("nrc,npc->npr", R_crop_cam, rays[:, 1:])
+    depth = np.maximum(in_crop[..., 2:], 0.05) if focal == "square" else in_crop[..., 2:]
     with np.errstate(divide="ignore", invalid="ignore"):
-        flat = in_crop[..., :2] / np.maximum(in_crop[..., 2:], 0.05) @ pixels.T
+        flat = in_crop[..., :2] / depth @ pixels.T
     extents = np.stack(
         [np.linalg.norm(flat[:, 1] - flat[:, 0], axis=-1), np.linalg.norm(flat[:, 3] - flat[:, 2], axis=-1)], -1
     )
+    seen &= np.isfinite(extents).all(-1)
     extent = np.where(seen, extents.max(-1), 1.0) * box_scale
     K = np.zeros((len(boxes), 3, 3))
     K[:, :2, :2] = pixels * (side / np.maximum(extent, 1e-6))[:, None, None]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _NEWTON_STEPS = 25
+_FIXED_POINT_STEPS = 5
 # Of normalized coordinates: a thousandth of a pixel at a focal length of 1000 px.
 _TOLERANCE = 1e-6
 
@@ -23,17 +24,24 @@ def polynomial_distorted(points: Floats, D: Floats) -> Floats:
     """OpenCV's rational, tangential, thin prism and tilt model on normalized points [...,2]."""
     if not len(D):
         return points
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = _padded(D)
+    radial, shift = _radial_and_shift(points, D)
+    tau_x, tau_y = _padded(D)[12:]
+    if tau_x or tau_y:
+        tilt = _tilt_matrix(tau_x, tau_y)
+        tilted = np.concatenate([points * radial + shift, np.ones_like(radial)], -1) @ tilt.T
+        return tilted[..., :2] / tilted[..., 2:]
+    return points * radial + shift
+
+
+def _radial_and_shift(points: Floats, D: Floats) -> tuple[Floats, Floats]:
+    """What points [...,2] are multiplied by, [...,1], and what is added then, [...,2]; without the sensor's tilt."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = _padded(D)[:12]
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y
     radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    x_out = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2)
-    y_out = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + r2 * s4)
-    if tau_x or tau_y:
-        tilt = _tilt_matrix(tau_x, tau_y)
-        tilted = np.stack([x_out, y_out, np.ones_like(x_out)], -1) @ tilt.T
-        return tilted[..., :2] / tilted[..., 2:]
-    return np.stack([x_out, y_out], -1)
+    x_shift = 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2)
+    y_shift = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + r2 * s4)
+    return radial[..., None], np.stack([x_shift, y_shift], -1)
 
 
 def _padded(D: Floats) -> Floats:
@@ -121,6 +129,18 @@ def polynomial_undistorted(distorted: Floats, D: Floats, limit: float) -> tuple[
     error = np.linalg.norm(polynomial_distorted(points, D) - distorted, axis=-1)
     in_range = np.linalg.norm(points, axis=-1) <= limit * (1 + 1e-9)
     return points, in_range & (error < _TOLERANCE)
+
+
+def polynomial_iterated(distorted: Floats, D: Floats) -> Floats:
+    """Where the released code takes ``distorted`` [...,2] to come from: five fixed-point steps, without sensor tilt.
+
+    Near the axis that is the inverse; far outside, or where there is none, it is another point.
+    """
+    points = distorted
+    for _ in range(_FIXED_POINT_STEPS):
+        radial, shift = _radial_and_shift(points, D)
+        points = (distorted - shift) / radial
+    return points
 
 
 def _residual_and_jacobian(points: Floats, target: Floats, D: Floats) -> tuple[Floats, Floats]:

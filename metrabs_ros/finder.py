@@ -11,6 +11,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detector import Detector
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import Estimates, PoseEstimator
+from metrabs_ros.iterated_camera import IteratedCamera
 from metrabs_ros.pose import Detections
 from metrabs_ros.regions import Regions
 
@@ -46,6 +47,7 @@ class PeopleFinder:
         look = spec.second_look
         if look is None or not len(found):
             return found
+        camera = self._looked_through(camera)
         box_scale = spec.crop.box_scale * look.zoom
         virtual, _ = crop.virtual_cameras(
             camera, found.boxes, spec.input.size, self._up_of(camera, found, world_up), box_scale, spec.crop.focal
@@ -60,6 +62,7 @@ class PeopleFinder:
 
         For that one view does: all views are only taken once it is known what is up.
         """
+        camera = self._looked_through(camera)
         up = self._up_of(camera, detections, world_up)
         untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
         if not untold.any():
@@ -74,6 +77,10 @@ class PeopleFinder:
             up = np.where(again[:, None], torso_up, up)
             seen.put(again, self._estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW))
         return seen if len(views) == 1 else self._estimator(image_rgb, camera, detections.boxes, up, views)
+
+    def _looked_through(self, camera: Camera) -> Camera:
+        """The camera whose crops the engine knows."""
+        return IteratedCamera.of(camera) if self._engine.spec.crop.lens == "iterated" else camera
 
     def _up_of(self, camera: Camera, detections: Detections, world_up: Floats) -> Floats:
         """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""

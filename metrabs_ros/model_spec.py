@@ -25,6 +25,7 @@ KINDS = ("pose", "detector")
 LAYOUTS = ("NHWC", "NCHW")
 UPRIGHT = ("world", "body")
 FOCAL = ("square", "camera")
+LENS = ("inverted", "iterated")
 RESAMPLING = ("area", "pyramid")
 MIRROR_ABOUT = ("middle", "principal_point")
 INSIDE = ("image", "crop")
@@ -96,6 +97,7 @@ class CropSpec:
 
     box_scale: side of the view over the box's longer side. upright: what points up on the crop, the world's up or the
     body's own axis (hips to head) where it is known. focal: whether the view's pixels are square or as the camera's.
+    lens: whether its distortion is inverted, within its range, or undone by five steps and followed everywhere.
     resampling: what is read where the view is smaller than the image, exact areas or the nearest level of a pyramid.
     mirror_about: what stays in place in mirrored views. gamma: exponent of the values of a person's only view.
     """
@@ -103,6 +105,7 @@ class CropSpec:
     box_scale: float = 1.0
     upright: str = "world"
     focal: str = "square"
+    lens: str = "inverted"
     resampling: str = "area"
     mirror_about: str = "middle"
     gamma: float = 1.0
@@ -110,6 +113,7 @@ class CropSpec:
     def __post_init__(self) -> None:
         _one_of("crop: upright", self.upright, UPRIGHT)
         _one_of("crop: focal", self.focal, FOCAL)
+        _one_of("crop: lens", self.lens, LENS)
         _one_of("crop: resampling", self.resampling, RESAMPLING)
         _one_of("crop: mirror_about", self.mirror_about, MIRROR_ABOUT)
         if self.box_scale <= 0:

@@ -23,8 +23,9 @@ def sampled(
     pitch = int(2 ** np.clip(np.floor(-np.log2(scale)), 0, _LEVELS - 1))
     # Squares count from the image's corner, and those that are not whole are left out.
     size = np.array([image.shape[1], image.shape[0]]) // pitch * pitch
-    low = np.clip(np.floor(pixels.min((0, 1))).astype(int) // pitch * pitch - pitch, 0, size)
-    high = np.clip(-(np.ceil(pixels.max((0, 1))).astype(int) // -pitch) * pitch + 2 * pitch, 0, size)
+    # Some lenses, followed beyond their range, put pixels farther away than whole numbers reach.
+    low = np.clip(np.floor(pixels.min((0, 1))) // pitch * pitch - pitch, 0, size).astype(int)
+    high = np.clip(-(np.ceil(pixels.max((0, 1))) // -pitch) * pitch + 2 * pitch, 0, size).astype(int)
     if (high <= low).any():
         return np.zeros((*pixels.shape[:2], image.shape[2]), np.float32)
     linear = cv2.LUT(image[low[1] : high[1], low[0] : high[0]], decoding)

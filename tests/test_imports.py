@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "pose": set(),
     "distortion": set(),
     "camera": {"distortion", "errors"},
+    "iterated_camera": {"camera", "distortion"},
     "pyramid": set(),
     "small_matrices": set(),
     "crop": {"camera", "pyramid", "small_matrices"},
@@ -56,7 +57,10 @@ MAY_IMPORT = {
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
-    "finder": {"augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "pose", "regions"},
+    "finder": {
+        "augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "iterated_camera", "pose",
+        "regions",
+    },
     "pipeline": {
         "augmented_views", "auto_backend", "camera", "conventions", "detector", "engine", "errors", "estimator",
         "finder", "model_spec", "plausibility", "pose", "regions", "skeleton", "smoothing", "tracking", "typical_body",

@@ -98,6 +98,7 @@ def test_a_spec_is_what_its_file_says(tmp_path: Path) -> None:
         ({"input__size": 4}, "size must be at least 8 px, got 4"),
         ({"input__std": [1, 0, 1]}, "std must be positive"),
         ({"crop": {"upright": "sideways"}}, "upright must be one of world, body, got 'sideways'"),
+        ({"crop": {"lens": "ignored"}}, "lens must be one of inverted, iterated, got 'ignored'"),
         ({"crop": {"box_scale": 0}}, "box_scale must be positive, got 0"),
         ({"outputs__coords2d__unit": "cm"}, "unit must be one of m, mm, px, 1, got 'cm'"),
         ({"outputs__coords2d__activation": "tanh"}, "activation must be one of none, sigmoid, got 'tanh'"),

@@ -24,6 +24,7 @@ from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli.engine import app
 from metrabs_ros.errors import InputError
+from metrabs_ros.iterated_camera import IteratedCamera
 from metrabs_ros.model_spec import load_spec
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.released import conversion, directory, unpickling
@@ -34,7 +35,10 @@ PICTURE = data.astronaut()
 CAMERA = Camera(
     np.array([[600, 0, 250], [0, 615, 260.0], [0, 0, 1]]), np.array([-0.2, 0.05, 1e-3, -2e-3]), "plumb_bob", (512, 512)
 )
+STRONG = Camera(CAMERA.K, np.array([1.2, 0.35, 4e-4, -2e-4, 0.01, 1.55, 0.62, 0.07]), "rational_polynomial", (512, 512))
 BOXES = [[120.0, 20, 250, 480], [-20, 100, 200, 300]]
+# The middle of the upper side is nearly a focal length from the axis.
+FAR_BOXES = [[120.0, 20, 250, 480], [60, -300, 400, 860]]
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +102,18 @@ def test_the_graph_is_one_that_tensorrt_takes(imported: Path) -> None:
 
 @needs_torch
 @pytest.mark.parametrize("num_aug", [1, 5])
-def test_whole_images_go_the_authors_way(imported: Path, num_aug: int) -> None:
+@pytest.mark.parametrize(("camera", "boxes"), [(CAMERA, BOXES), (STRONG, FAR_BOXES)], ids=["moderate", "strong"])
+def test_whole_images_go_the_authors_way(
+    imported: Path, camera: Camera, boxes: list[list[float]], num_aug: int
+) -> None:
     """From boxes to joints written down anew, formula by formula of the released code, over the same network."""
     pipeline = PosePipeline.from_engine(imported, "onnxruntime", num_aug=num_aug)
-    poses = pipeline.estimate(PICTURE, CAMERA, BOXES)
+    poses = pipeline.estimate(PICTURE, camera, boxes)
     expected = np.zeros((2, len(JOINTS), 3))
     gammas = np.linspace(0.6, 1, num_aug) if num_aug > 1 else [0.8]
     views = AugmentedViews.of(num_aug)
-    virtual, _ = crop.virtual_cameras(CAMERA, BOXES, 256, [0, -1, 0], focal="camera")
+    lens = IteratedCamera.of(camera)
+    virtual, _ = crop.virtual_cameras(lens, boxes, 256, [0, -1, 0], focal="camera")
     K = virtual.K.repeat(num_aug, 0)
     K[:, [0, 1], [0, 1]] *= np.tile(views.scales, 2)[:, None]
     sine, cosine = np.sin(-views.angles), np.cos(-views.angles)
@@ -115,7 +123,7 @@ def test_whole_images_go_the_authors_way(imported: Path, num_aug: int) -> None:
     R = np.concatenate([(flips @ roll) @ R_crop for R_crop in virtual.R_crop_cam])
     # A crop in a mirror is one seen by a camera of negative determinant.
     shown = crop.VirtualCameras(K, R, 256)
-    output = pipeline.engine.infer(crop.warp(PICTURE, CAMERA, shown, np.tile(gammas, 2), "pyramid"))
+    output = pipeline.engine.infer(crop.warp(PICTURE, lens, shown, np.tile(gammas, 2), "pyramid"))
     inside = ((output.coords2d >= 24) & (output.coords2d <= 232)).all(-1)
     absolute = lstsq_absolute(output.coords2d.astype(float), output.coords3d_rel.astype(float), K, inside)
     for i in range(2 * num_aug):
@@ -226,6 +234,7 @@ def test_the_spec_says_what_the_configuration_said(imported: Path) -> None:
     assert spec.joint_transform is not None
     assert spec.joint_transform.mirror == (0, 2, 1, 3)
     np.testing.assert_array_equal(spec.joint_transform.weights, TRANSFORM)
+    assert (spec.crop.focal, spec.crop.lens, spec.crop.resampling) == ("camera", "iterated", "pyramid")
     recipe = spec.reconstruction
     assert (recipe.perspective, recipe.border, recipe.border_far, recipe.mix_3d) == ("full", 24, 24, 0.5)
 

@@ -121,6 +121,7 @@ def _spec(model: ReleasedModel, selection: Selection, weights: Path, skeleton: s
         "input": {"tensor": "image", "size": config.side, "layout": "NHWC"},
         "crop": {
             "focal": "camera",
+            "lens": "iterated",
             "resampling": "pyramid",
             "mirror_about": "principal_point",
             "gamma": _ONE_VIEW_GAMMA,
