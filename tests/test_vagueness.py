@@ -38,8 +38,7 @@ def test_two_people_and_no_third_in_the_tree(
     pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The detector sees somebody in the tree behind them, and at a first look the person score believes it."""
-    for image in (frames[0], frames[10]):
-        assert len(pipeline.estimate(image, camera)) == 2
+    assert len(pipeline.estimate(frames[0], camera)) == 2
     one_look = replace(pipeline.spec, second_look=None)
     monkeypatch.setattr(pipeline.engine, "spec", one_look)
     assert len(pipeline.estimate(frames[0], camera)) == 2
