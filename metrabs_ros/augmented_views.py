@@ -82,17 +82,25 @@ class AugmentedViews:
         def exchanged(values: NDArray[np.float32]) -> NDArray[np.float32]:
             return np.take_along_axis(values, joints.reshape(*joints.shape, *[1] * (values.ndim - 2)), 1)
 
-        coords2d, coords3d_rel = exchanged(output.coords2d), exchanged(output.coords3d_rel)
-        coords2d[mirrored, :, 0] = _exchanged_sum(cameras, about) - coords2d[mirrored, :, 0]
+        coords3d_rel = exchanged(output.coords3d_rel)
         coords3d_rel[mirrored, :, 0] *= -1
         return EngineOutput(
-            coords2d,
+            self.exchanged_columns(exchanged(output.coords2d), cameras, about),
             coords3d_rel,
             exchanged(output.confidence),
             output.person_score,
             exchanged(output.spread2d),
             exchanged(output.spread3d),
         )
+
+    def exchanged_columns(
+        self, pixels: NDArray[np.float32], cameras: VirtualCameras, about: str = "middle"
+    ) -> NDArray[np.float32]:
+        """Pixels [N·A,J,2] of ``shown`` as ``cameras`` see them, and the other way round."""
+        exchanged = pixels.copy()
+        mirrored = self.of_all(self.mirrored, cameras)
+        exchanged[mirrored, :, 0] = _exchanged_sum(cameras, about) - pixels[mirrored, :, 0]
+        return exchanged
 
     def of_all(self, per_view: NDArray[np.generic], cameras: VirtualCameras) -> NDArray[np.generic]:
         """A value a view, [A], for each of the cameras [N·A]."""

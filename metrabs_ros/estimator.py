@@ -58,7 +58,9 @@ class PoseEstimator:
         output = self._inferred(image_rgb, camera, cameras, views)
         on_image, _ = crop.to_image(output.coords2d, cameras, camera)
         recipe = spec.reconstruction
-        inside = reconstruct.in_fov(output.coords2d, spec.input.size, recipe.border, recipe.border_far)
+        # The borders are those of the crop that the network was shown: in a mirror the far one is at the left.
+        on_shown = views.exchanged_columns(output.coords2d, cameras, spec.crop.mirror_about)
+        inside = reconstruct.in_fov(on_shown, spec.input.size, recipe.border, recipe.border_far)
         if recipe.inside == "image":
             inside &= camera.contains(on_image)
         fit = (cameras.K, inside, output.confidence, recipe.perspective, recipe.mix_3d)
