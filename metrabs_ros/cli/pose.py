@@ -70,6 +70,7 @@ def pose(
         outside_boxes = read_boxes(boxes, frames.count) if boxes else None
         is_picture = isinstance(frames, ImageFrames) and frames.count == 1
         video_sink = stack.enter_context(_open_video(video, frames, is_picture)) if video else None
+        recording = stack.enter_context(contextlib.closing(RerunLog(rerun))) if rerun else None
         pipeline = stack.enter_context(
             contextlib.closing(
                 PosePipeline.from_engine(engine, backend, num_aug=num_aug, up=up_vector, convention=convention)
@@ -77,7 +78,6 @@ def pose(
         )
         cli.say_why(pipeline.engine, "metrabs-pose")
         writer = stack.enter_context(PosesWriter(output, pipeline.skeleton)) if output else None
-        recording = stack.enter_context(contextlib.closing(RerunLog(rerun))) if rerun else None
         look = _Look(pipeline, optics, outside_boxes, is_tracking=not is_picture)
         counted = _Count()
         with _kept_in_part(writer.part if writer else rerun), _progress(frames) as advance:
