@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
-# What is smaller, such as a bias that is still zero, counts as this.
-_LEAST = 1e-3
+_SMALL = 1e-3
+
+
+def size_of(tensor: torch.Tensor) -> float:
+    """Root mean square of a tensor's values; of one that is all zero, that of a small one."""
+    return float(tensor.detach().square().mean().sqrt()) or _SMALL
 
 
 def by_size(tensors: Iterable[nn.Parameter]) -> list[tuple[float, list[nn.Parameter]]]:
-    """(root mean square to the nearest power of √2, the tensors of that size), the smallest first."""
+    """(size to the nearest power of √2, the tensors of that size), the smallest first: few groups, few calls."""
     found: dict[float, list[nn.Parameter]] = {}
     for tensor in tensors:
-        size = max(_LEAST, float(tensor.detach().square().mean().sqrt()))
+        size = max(_SMALL, size_of(tensor))
         found.setdefault(2 ** (round(2 * math.log2(size)) / 2), []).append(tensor)
     return sorted(found.items())

@@ -20,7 +20,7 @@ from training.config import TrainConfig
 from training.ema import Ema
 from training.examples import Batch
 from training.model import metrabs
-from training.tensor_sizes import by_size
+from training.tensor_sizes import size_of
 from training.validation import errors, to_input
 
 
@@ -131,7 +131,7 @@ class Trainer:
         heads = [{"params": list(self.model.head.parameters()), "factor": 1.0}]
         if not self.config.encoder_rate_by_size:
             return [{"params": encoder, "factor": rate}, *heads]
-        return [{"params": tensors, "factor": rate * size} for size, tensors in by_size(encoder)] + heads
+        return [{"params": [tensor], "factor": rate * size_of(tensor)} for tensor in encoder] + heads
 
     def _enter_phase(self) -> None:
         """What is frozen at this step; DistributedDataParallel must be told anew when that changes."""

@@ -17,8 +17,7 @@ from training.detector.config import DetectorConfig
 from training.detector.loss import losses
 from training.detector.views import Pictures, View, sampled
 from training.ema import Ema
-
-_SMALL = 1e-3
+from training.tensor_sizes import size_of
 
 
 class Trainer:
@@ -105,11 +104,12 @@ class Trainer:
         return losses(boxes, logits, [view.people for view in views], self.config.size)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Adam's steps are as long for a weight of 0.001 as for one of 1, so each tensor has a rate of its size."""
+        """Each tensor has a rate of its size."""
         groups = []
         for name, tensor in self.network.named_parameters():
             if tensor.requires_grad:
-                size = float(tensor.detach().square().mean().sqrt()) or _SMALL
                 head = name.startswith(("scores", "boxes"))
-                groups.append({"params": [tensor], "factor": size * (self.config.head_rate if head else 1.0)})
+                groups.append(
+                    {"params": [tensor], "factor": size_of(tensor) * (self.config.head_rate if head else 1.0)}
+                )
         return groups
