@@ -97,6 +97,8 @@ class AugmentedViews:
         self, pixels: NDArray[np.float32], cameras: VirtualCameras, about: str = "middle"
     ) -> NDArray[np.float32]:
         """Pixels [N·A,J,2] of ``shown`` as ``cameras`` see them, and the other way round."""
+        if not self.mirrored.any():
+            return pixels
         exchanged = pixels.copy()
         mirrored = self.of_all(self.mirrored, cameras)
         exchanged[mirrored, :, 0] = _exchanged_sum(cameras, about) - pixels[mirrored, :, 0]

@@ -69,6 +69,16 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def found(place: Path) -> Path:
+    """A checkpoint's folder as it is, of a run's the latest. Raises InputError where there is none."""
+    checkpoint = place if (place / "state.json").is_file() else latest(place)
+    if checkpoint is None:
+        raise InputError(
+            f"There is no checkpoint in {place}: train first, or give a run's folder or one of its step-NNNNNNN."
+        )
+    return checkpoint
+
+
 def load(place: Path) -> Checkpoint:
     """Raises InputError where files of the checkpoint are missing or damaged."""
     try:

@@ -184,9 +184,7 @@ def main(
 ) -> None:
     """Write an engine that metrabs_ros runs, from a checkpoint's averaged weights."""
     try:
-        place = run if (run / "state.json").is_file() else checkpoint.latest(run)
-        if place is None:
-            raise InputError(f"There is no checkpoint in {run}: train first.")
+        place = checkpoint.found(run)
         if target.suffix == ".safetensors":
             checkpoint.save_averaged(place, target, "head." if heads_only else "")
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")

@@ -116,10 +116,8 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=_SCORE_THRESHOLD)
     parser.add_argument("--kept", type=float, default=0.3, help="how far back to BlazePose's own weights, 0..1")
     options = parser.parse_args()
-    place = options.run if (options.run / "state.json").is_file() else checkpoint.latest(options.run)
     try:
-        if place is None:
-            raise InputError(f"There is no checkpoint in {options.run}: train first.")
+        place = checkpoint.found(options.run)
         if options.size % 32:
             raise InputError(f"The views' side must be a multiple of 32 px, got {options.size}.")
         spec = export(restored(place, options.kept), options.target, options.size, options.threshold)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from metrabs_ros.errors import InputError
-from training.model.blazepose_encoder import InvertedResidual, file_of, fill
+from training.model.blazepose_encoder import InvertedResidual, Weights, bias_of, file_of, fill, unpacked
 
 ENGINE = "blazepose_detector"
 STRIDES = (8, 16, 32)
@@ -125,20 +123,13 @@ def rows(head: torch.Tensor, columns: int) -> torch.Tensor:
     return head.permute(0, 2, 3, 1).reshape(head.shape[0], -1, columns)
 
 
-def _stored_convolutions(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _stored_convolutions(path: Path) -> Weights:
     """Weight and bias of each convolution, in the order of computation: that of the module's own."""
     import openvino as ov
 
-    core = ov.Core()
-    outputs = []
-    for node in core.read_model(path).get_ordered_ops():
-        if node.get_type_name() in ("Convolution", "GroupConvolution"):
-            # The bias is added behind the convolution.
-            added = next(iter(node.output(0).get_target_inputs())).get_node()
-            outputs += [node.input_value(1), added.input_value(1)]
-    values = core.compile_model(ov.Model(outputs, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
-    arrays = [np.array(values[i], np.float32) for i in range(len(outputs))]
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
+    nodes = ov.Core().read_model(path).get_ordered_ops()
+    convolutions = [node for node in nodes if "Convolution" in node.get_type_name()]
+    return unpacked([port for node in convolutions for port in (node.input_value(1), bias_of(node))])
 
 
 def _doubled(features: torch.Tensor) -> torch.Tensor:

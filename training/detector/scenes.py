@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,8 +26,6 @@ _PER_BLOCK = 40
 _LONGER_SIDE = 640
 _EMPTY = 0.12
 _SUPERSAMPLING = 1.3
-# Under the floor, beyond every camera's sight, m.
-_AWAY = np.array([0.0, 0.0, -1000.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +63,7 @@ def rendered_block(number: int, seed: int = SEED, held_out: bool = False, count:
         scene = sampled_scene(rng, stock, (round(width * shrink), round(height * shrink)))
         assert scene is not None
         if rng.random() < _EMPTY:
-            scene = replace(scene, people=tuple(person.moved(_AWAY) for person in scene.people))
+            scene = scene.deserted()
         yield of_frame(frame_of(scene, rng, _SUPERSAMPLING))
 
 

@@ -7,7 +7,6 @@ surgery.restride applies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.weights import find_weights
 
 CHANNELS = 288
+# Weight and bias of convolutions, one after the other.
+Weights = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 _COLOURS = 3
 
 
@@ -167,7 +168,7 @@ def load(variant: Variant = FULL) -> BlazePoseEncoder:
     path = file_of(variant.engine)
     encoder = BlazePoseEncoder(variant)
     convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
-    stored = list(_stored_convolutions(path, variant))
+    stored = _stored_convolutions(path, variant)
     if len(stored) != len(convolutions):
         raise InputError(
             f"{path} has {len(stored)} convolutions before its {CHANNELS}×8×8 map, expected {len(convolutions)}: "
@@ -188,7 +189,7 @@ def file_of(engine: str) -> Path:
 @torch.no_grad()
 def fill(
     convolutions: list[nn.Conv2d],
-    stored: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    stored: Weights,
     path: Path,
     engine: str,
 ) -> None:
@@ -205,7 +206,24 @@ def fill(
         module.bias.copy_(torch.from_numpy(bias.ravel()))
 
 
-def _stored_convolutions(path: Path, variant: Variant) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def bias_of(convolution: Any) -> Any:
+    """The port of what is added behind a convolution."""
+    addition = next(iter(convolution.output(0).get_target_inputs())).get_node()
+    ports = [port for port in addition.input_values() if port.get_node().get_name() != convolution.get_name()]
+    return ports[0]
+
+
+def unpacked(ports: list[Any]) -> Weights:
+    """The constants at weight, bias, weight, ...: stored in half precision, transposed, so that the runtime unpacks
+    them."""
+    import openvino as ov
+
+    values = ov.Core().compile_model(ov.Model(ports, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
+    arrays = [np.array(values[i], np.float32) for i in range(len(ports))]
+    return list(zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def _stored_convolutions(path: Path, variant: Variant) -> Weights:
     """Weight and bias of each convolution between the input and the encoder's last, in the order of computation.
 
     The graph is followed backwards along first inputs: those of the residual additions are the convolved branch.
@@ -222,7 +240,7 @@ def _stored_convolutions(path: Path, variant: Variant) -> Iterator[tuple[NDArray
         )
     # The bias is added behind the convolution.
     node = next(iter(ends[0].output(0).get_target_inputs())).get_node()
-    outputs = []
+    outputs: list[Any] = []
     bias = None
     while node.get_type_name() != "Parameter":
         if node.get_type_name() == "Add" and "Convolution" in node.input_value(0).get_node().get_type_name():
@@ -233,10 +251,7 @@ def _stored_convolutions(path: Path, variant: Variant) -> Iterator[tuple[NDArray
             outputs += [bias, node.input_value(1)]
             bias = None
         node = node.input_value(0).get_node()
-    # Weights are stored in half precision, transposed: the runtime unpacks them.
-    values = core.compile_model(ov.Model(outputs, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
-    arrays = [np.array(values[i], np.float32) for i in range(len(outputs))][::-1]
-    yield from zip(arrays[::2], arrays[1::2], strict=True)
+    return unpacked(outputs[::-1])
 
 
 def _is_last_of_encoder(op: Any, variant: Variant) -> bool:

@@ -10,18 +10,15 @@ come out of the .tflite file, Apache-2.0; batch norms are folded in, all activat
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from metrabs_ros.errors import InputError
 from training import checkpoint
 from training.model import blazepose_encoder
-from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder
+from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder, Weights, bias_of, unpacked
 
 _COLOURS = 3
 _DECODED = 48
@@ -164,23 +161,11 @@ def trained(place: Path) -> BlazePoseTower:
     return tower
 
 
-def _first_convolutions(path: str, count: int) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _first_convolutions(path: str, count: int) -> Weights:
     """Weight and bias of the file's first convolutions, in the order of computation."""
     import openvino as ov
 
-    core = ov.Core()
-    convolutions = [op for op in core.read_model(path).get_ordered_ops() if "Convolution" in op.get_type_name()]
+    convolutions = [op for op in ov.Core().read_model(path).get_ordered_ops() if "Convolution" in op.get_type_name()]
     if len(convolutions) < count:
         raise InputError(f"{path} has {len(convolutions)} convolutions, expected {count}: this is not {HEAVY.engine}.")
-    outputs = [port for op in convolutions[:count] for port in (op.input_value(1), _bias(op))]
-    # Weights are stored in half precision, transposed: the runtime unpacks them.
-    values = core.compile_model(ov.Model(outputs, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
-    arrays = [np.array(values[i], np.float32) for i in range(len(outputs))]
-    return list(zip(arrays[::2], arrays[1::2], strict=True))
-
-
-def _bias(convolution: Any) -> Any:
-    """What is added behind a convolution."""
-    addition = next(iter(convolution.output(0).get_target_inputs())).get_node()
-    ports = [port for port in addition.input_values() if port.get_node().get_name() != convolution.get_name()]
-    return ports[0]
+    return unpacked([port for op in convolutions[:count] for port in (op.input_value(1), bias_of(op))])

@@ -13,7 +13,6 @@ from metrabs_ros import crop, reconstruct
 from metrabs_ros.camera import Camera
 from metrabs_ros.detector import open_detector
 from metrabs_ros.engine import Engine, open_engine
-from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import (
     CropSpec,
     InputSpec,
@@ -49,9 +48,7 @@ def pipeline_of(engine: Engine, detector: str | None = None) -> PosePipeline:
 
 def engine_of_checkpoint(place: Path) -> Engine:
     """A checkpoint's averaged network (a run's latest, if the folder is a run's) as an engine, without an export."""
-    found = place if (place / "state.json").is_file() else checkpoint.latest(place)
-    if found is None:
-        raise InputError(f"There is no checkpoint in {place}: give a run's folder or one of its step-NNNNNNN.")
+    found = checkpoint.found(place)
     network, config, facts = restored(found)
     outputs = {
         "coords2d": OutputSpec("coords2d", 2, (0, 1), "px"),

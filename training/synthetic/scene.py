@@ -6,7 +6,7 @@ World: z up, floor at 0, metres.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from training.synthetic.occluders import Thing, sampled_things, seat_under
 from training.synthetic.people import Person, sampled_person
 
 Floats = NDArray[np.floating]
+# Under the floor, beyond every camera's sight, m.
+_AWAY = np.array([0.0, 0.0, -1000.0])
 # Nobody's joints come nearer to another's than this, m.
 _APART = 0.12
 
@@ -47,6 +49,10 @@ class Scene:
     light: Light
     backdrop: Backdrop
     view: View
+
+    def deserted(self) -> Scene:
+        """The same after all people have left."""
+        return replace(self, people=tuple(person.moved(_AWAY) for person in self.people))
 
 
 def sampled_stock(rng: np.random.Generator, held_out: bool = False, people: int = 12, photos: int = 6) -> Stock:

@@ -28,8 +28,6 @@ Floats = NDArray[np.floating]
 SOURCE = "synthetic"
 # Joints that must lie in the picture, as a part of all.
 _LEAST_INSIDE = 0.3
-# Under the floor, beyond every camera's sight, m.
-_AWAY = np.array([0.0, 0.0, -1000.0])
 # Nobody is seen: two bodies do to point the camera at.
 _EMPTY_SHAPES = 2
 
@@ -121,8 +119,7 @@ def sampled_example(
 def _without_people(
     config: StreamConfig, scene: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
 ) -> Example:
-    left = replace(scene, people=tuple(person.moved(_AWAY) for person in scene.people))
-    image, visible = _crop_image(config, left, virtual, rng)
+    image, visible = _crop_image(config, scene.deserted(), virtual, rng)
     unknown = np.full((len(visible), 3), np.nan, np.float32)
     return Example(
         image=image,
