@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +19,20 @@ def unmeasured_auto() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("metrabs_ros.pipeline.open_fastest", open_engine)
         yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, empty: what this machine's user has fetched, built or measured is not to be found."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A ROS_DOMAIN_ID of the test's own."""
+    from ros_support import free_domain
+
+    with free_domain() as free:
+        yield free

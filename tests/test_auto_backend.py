@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from engines_for_tests import SMALL, built
+from full_disk import run_with_room_for
 from networks_for_tests import pose_network, spec_with, write_spec
 
 from metrabs_ros import auto_backend, pipeline
@@ -22,14 +21,9 @@ from metrabs_ros.engine import Engine, Network, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CROPS = np.random.default_rng(0).random((3, 16, 16, 3)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture
@@ -259,19 +253,11 @@ def test_a_cache_that_cannot_be_written_costs_the_keeping_alone(
 
 
 def test_a_full_disk_costs_the_keeping_alone(spec: ModelSpec, cache: Path) -> None:
-    """A limit on the size of files stands for the disk."""
     program = (
         "import sys; from metrabs_ros.auto_backend import open_fastest; from metrabs_ros.model_spec import load_spec;"
         "from pathlib import Path; print(open_fastest(load_spec(Path(sys.argv[1]))).warning)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program, str(spec.path)],
-        cwd=Path(__file__).parents[1],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_with_room_for(100, [sys.executable, "-c", program, spec.path])
     assert result.returncode == 0, result.stderr
     assert " is not kept: Cannot write " in result.stdout
     assert "make room there" in result.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from pose_node_for_tests import real_node
 from rclpy.serialization import deserialize_message, serialize_message
-from ros_support import Peer, free_domain, header_at
+from ros_support import Peer, header_at
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
@@ -30,12 +29,6 @@ RELIABLE = [
     for topic in ("image", "camera_info")
     for part in ("-p", f"qos_overrides./{topic}.subscription.reliability:=reliable")
 ]
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 @pytest.fixture

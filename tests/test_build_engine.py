@@ -24,19 +24,13 @@ from metrabs_ros.engine import open_engine
 from metrabs_ros.model_spec import find_spec, known_specs, load_spec
 from metrabs_ros.weights import find_weights
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SHIPPED = [
     name
     for name, path in sorted(known_specs().items())
     if load_spec(path).weights.file.endswith(".onnx") and load_spec(path).weights.source is None
 ]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
 
 
 def test_there_are_networks_of_our_own_to_build() -> None:

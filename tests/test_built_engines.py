@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +11,12 @@ import pytest
 import tensorrt_rtx as trt
 import yaml
 from engines_for_tests import ADA, SMALL, built, here, refusal, small_spec
+from full_disk import run_with_room_for
 
 from metrabs_ros.build_engine import Reports
 from metrabs_ros.built_engines import BuildOptions, built_engines, find_built, store
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_an_engine_built_elsewhere_is_not_run(tmp_path: Path) -> None:
@@ -102,18 +95,12 @@ def test_a_cache_that_cannot_be_written_is_told_before_building(
 
 
 def test_a_full_disk_keeps_the_engine_that_was_there(tmp_path: Path, cache: Path) -> None:
-    """A limit on the size of files stands for the disk: the engine is above it."""
+    """The engine is larger than the room that is left."""
     spec = small_spec(tmp_path)
     before = built(spec)
     limit = before.path.stat().st_size // 2
     command = ["build", spec.path, "--backend", "tensorrt_rtx", "--precision", "fp32", "--force"]
-    result = subprocess.run(
-        [sys.executable, "-m", "metrabs_ros.cli.engine", *command],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_with_room_for(limit, [sys.executable, "-m", "metrabs_ros.cli.engine", *command])
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert "Cannot write" in result.stderr

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from full_disk import run_with_room_for
 
 from metrabs_ros.cli import engine
 from metrabs_ros.errors import InputError
@@ -168,14 +167,9 @@ def test_a_source_is_one_package() -> None:
 
 
 def test_full_disk_is_a_sentence_and_leaves_nothing(spec: Path, tmp_path: Path) -> None:
-    # A limit on the size of files stands for the disk: the wheel is below it, the weights are not.
-    result = subprocess.run(
-        [sys.executable, "-m", "metrabs_ros.cli.engine", "fetch", spec, "--to", tmp_path / "full"],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # There is room for the wheel, but not for the weights.
+    command = [sys.executable, "-m", "metrabs_ros.cli.engine", "fetch", spec, "--to", tmp_path / "full"]
+    result = run_with_room_for(100_000, command)
     assert result.returncode == 2, result.stderr
     assert "Cannot write" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -17,13 +17,9 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.weights import find_weights
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CROPS = np.random.default_rng(0).random((3, SIZE, SIZE, 3)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that this machine's user has fetched are not to be found."""
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(tmp_path / "cache"))
 
 
 def spec_of(folder: Path, network: bytes | None = None, **changes: Any) -> ModelSpec:

@@ -19,13 +19,7 @@ from metrabs_ros.parity import check, differences
 from metrabs_ros.reference_people import crops_for_measuring
 from metrabs_ros.weights import find_weights
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_the_lowered_network_is_near_float32_and_decodes_in_it() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from pose_node_for_tests import actions, fake_node, frame, real_node, set_parameter, shown
 from ros_fake_node import FAULT, SlowFakePipeline
-from ros_support import PosePeer, free_domain, header_at, header_now
+from ros_support import PosePeer, header_at, header_now
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import Marker
 
@@ -21,12 +20,6 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.messages import camera_to_msg, image_to_msg
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------

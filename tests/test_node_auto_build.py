@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,24 +9,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from networks_for_tests import pose_network, spec_with, write_spec
 from pose_node_for_tests import real_node
-from ros_support import NodeProcess, PosePeer, free_domain
+from ros_support import NodeProcess, PosePeer
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("cache")]
 
 PROGRAM = Path(__file__).with_name("ros_auto_build_node.py")
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture

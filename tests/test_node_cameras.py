@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
@@ -14,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from pose_node_for_tests import actions, fake_node, frame, real_node, set_parameter, shown
 from ros_fake_node import FAULT
-from ros_support import PATIENCE_S, RESEND_S, Peer, free_domain, header_at
+from ros_support import PATIENCE_S, RESEND_S, Peer, header_at
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
@@ -25,12 +24,6 @@ from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.pose import TrackedPose
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 class CamerasPeer(Peer):

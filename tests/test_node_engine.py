@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from networks_for_tests import pose_network, spec_with, write_spec
 from pose_node_for_tests import real_node, set_parameter
-from ros_support import PosePeer, free_domain, header_at
+from ros_support import PosePeer, header_at
 from sensor_msgs.msg import PointCloud2
 
 from metrabs_ros.camera import Camera
@@ -25,12 +24,6 @@ ENGINE = "blazepose_full"
 SIZE, MARGIN = 512, 8
 CAMERA = Camera.from_fov(50, (SIZE, SIZE))
 FIELDS = np.dtype([("xyz", "<f4", 3), ("uncertainty", "<f4"), ("track_id", "<u4"), ("joint", "<u4")])
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 class Viewer(PosePeer):

@@ -9,7 +9,6 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from fuzz_traffic import SPOILED, FuzzFrame, FuzzTraffic
 from pose_node_for_tests import fake_node, real_node
-from ros_support import PATIENCE_S, RESEND_S, NodeProcess, PosePeer, free_domain
+from ros_support import PATIENCE_S, RESEND_S, NodeProcess, PosePeer
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
@@ -31,12 +30,6 @@ RELIABLE = [
     f"qos_overrides./{name}.subscription.{rule}" for name in INPUTS for rule in ("reliability:=reliable", "depth:=100")
 ]
 MOST_NEW_HANDLES = 4
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 class FuzzPeer(PosePeer):

@@ -6,7 +6,6 @@ import array
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from lifecycle_msgs.msg import Transition
 from pose_node_for_tests import CAMERA, SIZE, actions, fake_node, frame, set_parameter, shown
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_fake_node import BROKEN, FAULT, SlowFakePipeline
-from ros_support import PATIENCE_S, RESEND_S, Peer, PosePeer, flat_image, free_domain, header_at, header_now
+from ros_support import PATIENCE_S, RESEND_S, Peer, PosePeer, flat_image, header_at, header_now
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -28,12 +27,6 @@ from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Point2
 pytestmark = pytest.mark.ros
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 def send_until(peer: PosePeer, send: Any, condition: Any, what: str) -> None:

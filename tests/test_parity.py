@@ -15,13 +15,7 @@ from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.parity import check, differences
 from metrabs_ros.reference_people import crops_for_choosing, crops_for_measuring
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_the_reference_people_are_two_halves_that_share_nobody() -> None:

@@ -23,12 +23,9 @@ from metrabs_ros.quantize import most_that_fit, quantize
 from metrabs_ros.reference_people import crops_for_choosing, crops_for_measuring
 from metrabs_ros.weights import find_weights
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CROPS = np.random.default_rng(0).random((4, 3, SIZE, SIZE)).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METRABS_ROS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from pose_node_for_tests import fake_node
 from pose_node_for_tests import frame as image_and_info
-from ros_support import PATIENCE_S, PosePeer, free_domain, header_at
+from ros_support import PATIENCE_S, PosePeer, header_at
 
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
@@ -183,12 +182,6 @@ def test_the_command_writes_a_recording(tmp_path: Path, path: Path) -> None:
     assert len(joints) > 10
     assert (joints[:, 2] > 0.3).all()
     assert rows(path, "/figures/poses_ms", "Scalar")[0][0] > 0
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 @pytest.mark.ros

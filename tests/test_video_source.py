@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from ros_support import NodeProcess, Peer, free_domain
+from ros_support import NodeProcess, Peer
 from sensor_msgs.msg import CameraInfo, Image
 
 from metrabs_ros.camera import Camera
@@ -20,12 +20,6 @@ from metrabs_ros.video_source import decoded_ahead, thinned
 pytestmark = pytest.mark.ros
 
 SIZE = (320, 240)
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with free_domain() as free:
-        yield free
 
 
 def color_of(index: int) -> tuple[int, int, int]:
