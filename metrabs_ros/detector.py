@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.engine import Network, open_network, run_network
+from metrabs_ros.engine import AUTO, Network, open_network, run_network
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import AnchorSpec, DetectorSpec, ModelSpec
 from metrabs_ros.pose import Detections
@@ -76,7 +76,7 @@ class Detector:
         return decoded(raw, logits, self._anchors, self._decoding, self.spec.input.size, view)
 
 
-def open_detector(spec: ModelSpec, backend: str = "auto") -> Detector:
+def open_detector(spec: ModelSpec, backend: str = AUTO) -> Detector:
     """The detector of a spec. Raises InputError where spec, weights and backend do not fit together."""
     if spec.detection is None:
         raise InputError(f"{spec.name} is an engine of kind {spec.kind}, expected kind detector.")

@@ -20,6 +20,7 @@ from training.config import TrainConfig
 from training.ema import Ema
 from training.examples import Batch
 from training.model import metrabs
+from training.patience import Patience
 from training.tensor_sizes import size_of
 from training.validation import errors, to_input
 
@@ -43,7 +44,7 @@ class Trainer:
         self.batches = 0
         self.parts = -(-config.batch_size // config.ghost_batch) if config.ghost_batch else 1
         self.teacher = _teacher(config)
-        self._bad_in_a_row = 0
+        self._patience = Patience(config.bad_steps)
         self._autocast = _autocast(config.precision, device)
         self._parallel: nn.Module = self.model
         self._enter_phase()
@@ -63,7 +64,7 @@ class Trainer:
         finite = self._everywhere(math.isfinite(parts["loss"]) and bool(torch.isfinite(norm)))
         if finite:
             self.optimizer.step()
-        self._count_bad(finite, parts)
+        self._patience.count(finite, self.step, parts)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.batches += 1
@@ -199,15 +200,6 @@ class Trainer:
         flag = torch.tensor(float(here), device=self.device)
         dist.all_reduce(flag, dist.ReduceOp.MIN)
         return bool(flag)
-
-    def _count_bad(self, finite: bool, parts: dict[str, float]) -> None:
-        self._bad_in_a_row = 0 if finite else self._bad_in_a_row + 1
-        if self._bad_in_a_row >= self.config.bad_steps:
-            found = ", ".join(f"{name} {value:.3g}" for name, value in parts.items())
-            raise InputError(
-                f"{self._bad_in_a_row} updates in a row up to step {self.step} had no finite loss or gradient "
-                f"({found}): lower the learning rate and resume from the last checkpoint."
-            )
 
     def _all_ranks(self) -> list[tuple[int, checkpoint.Tensors]]:
         own = checkpoint.random_state()

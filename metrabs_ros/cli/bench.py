@@ -22,6 +22,7 @@ from metrabs_ros.benchmark import PAPER_FRAMES_PER_S
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli import new_app, run, say_why
 from metrabs_ros.cli.bench_report import shown, write_plot
+from metrabs_ros.engine import AUTO
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Image, open_frames
 from metrabs_ros.model_spec import ModelSpec
@@ -34,7 +35,7 @@ app = new_app("Measure the pipeline against its bare networks on a video, an ima
 def bench(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video, image or folder with people in it.")],
     engine: Annotated[str, typer.Option(help="Engine by name or spec file.")] = DEFAULT_ENGINE,
-    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, ...")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, ...")] = AUTO,
     size: Annotated[str, typer.Option(help="Frames are scaled and cut to this size, WIDTHxHEIGHT.")] = "640x480",
     frames: Annotated[int, typer.Option(min=1, help="How many frames are read from the start of INPUT.")] = 36,
     rounds: Annotated[

@@ -18,6 +18,7 @@ from metrabs_ros import annotate, cli
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli.pose_files import Floats, PosesWriter, read_boxes
 from metrabs_ros.conventions import CONVENTIONS, ENGINE
+from metrabs_ros.engine import AUTO
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Frame, FrameSource, Image, ImageFrames, WebcamFrames, open_frames
 from metrabs_ros.pipeline import DEFAULT_ENGINE, PosePipeline
@@ -36,7 +37,7 @@ def pose(
         float | None, typer.Option(help="Instead of a calibration: field of view of the longer image side, degrees.")
     ] = None,
     engine: Annotated[str, typer.Option(help="Engine by name or spec file; `metrabs-engine list`.")] = DEFAULT_ENGINE,
-    backend: Annotated[str, typer.Option(help="Runtime of the engine: auto, openvino, onnxruntime, ...")] = "auto",
+    backend: Annotated[str, typer.Option(help="Runtime of the engine: auto, openvino, onnxruntime, ...")] = AUTO,
     num_aug: Annotated[int, typer.Option(help="Test-time augmentation: looks at each person that are averaged.")] = 1,
     convention: Annotated[
         str, typer.Option(help=f"Joints of the poses: {', '.join(CONVENTIONS)}.", metavar="NAME")

@@ -17,6 +17,7 @@ from training.detector.config import DetectorConfig
 from training.detector.loss import losses
 from training.detector.views import Pictures, View, sampled
 from training.ema import Ema
+from training.patience import Patience
 from training.tensor_sizes import size_of
 
 
@@ -31,7 +32,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=config.weight_decay)
         self.ema = Ema(self.network, config.ema_decay)
         self.step = 0
-        self._bad_in_a_row = 0
+        self._patience = Patience(config.bad_steps)
 
     def update(self, pictures: Pictures) -> dict[str, float]:
         """One update; without finite loss and gradient nothing is changed. Raises InputError where that goes on."""
@@ -47,21 +48,15 @@ class Trainer:
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), config.clip))
+        found = {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in parts.items()}}
+        finite = math.isfinite(found["loss"]) and math.isfinite(norm)
         self.step += 1
-        if math.isfinite(float(total.detach())) and math.isfinite(norm):
-            self._bad_in_a_row = 0
+        if finite:
             self.optimizer.step()
             self.ema.update(self.network, self.step)
-        else:
-            self._bad_in_a_row += 1
-            if self._bad_in_a_row >= config.bad_steps:
-                raise InputError(
-                    f"{config.bad_steps} updates in a row up to step {self.step} had no finite loss or gradient: "
-                    "lower the learning rate and resume from the last checkpoint."
-                )
+        self._patience.count(finite, self.step, found)
         self.optimizer.zero_grad(set_to_none=True)
-        found = {name: float(value.detach()) for name, value in parts.items()}
-        return {"loss": float(total.detach()), **found, "rate": rate, "gradient": norm}
+        return {**found, "rate": rate, "gradient": norm}
 
     @torch.no_grad()
     def validate(self, pictures: Pictures) -> dict[str, float]:
