@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros import pyramid
 from metrabs_ros.camera import Camera
-from metrabs_ros.small_matrices import inverse
+from metrabs_ros.small_matrices import cross, inverse
 
 Floats = NDArray[np.float64]
 
@@ -163,12 +163,12 @@ def _clamped_into_view(camera: Camera, pixels: Floats) -> Floats:
 
 def _looking_along(forward: Floats, up: Floats) -> Floats:
     """Rotations [N,3,3] into frames with z along ``forward`` and -y as near to ``up`` as can be."""
-    x = np.cross(forward, up)
+    x = cross(forward, up)
     parallel = np.linalg.norm(x, axis=-1) < 1e-3 * np.linalg.norm(up, axis=-1)
     # Looking straight up or down: the camera's own forward axis stands in for up.
-    x = np.where(parallel[:, None], np.cross(forward, np.broadcast_to([0.0, -1.0, -1.0], up.shape)), x)
+    x = np.where(parallel[:, None], cross(forward, np.broadcast_to([0.0, -1.0, -1.0], up.shape)), x)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
-    y = np.cross(forward, x)
+    y = cross(forward, x)
     return np.stack([x, y, forward], 1)
 
 
