@@ -1,4 +1,4 @@
-"""Inverses of 3×3 matrices and cross products, for few of them at a time.
+"""Inverses and determinants of 3×3 matrices and cross products, for few of them at a time.
 
 numpy.linalg took 1 to 5 ms a call for inverses beside a network that keeps all cores busy, and numpy.cross is mostly
 bookkeeping (docs/performance.md).
@@ -21,6 +21,12 @@ def inverse(matrices: ArrayLike) -> Floats:
     adjugate = flat.take(_FIRST, -1) * flat.take(_SECOND, -1) - flat.take(_THIRD, -1) * flat.take(_FOURTH, -1)
     determinant = np.einsum("...i,...i->...", flat[..., :3], adjugate[..., ::3])
     return (adjugate / determinant[..., None]).reshape(A.shape)
+
+
+def determinant(matrices: ArrayLike) -> Floats:
+    """[...,3,3] -> [...]."""
+    A = np.asarray(matrices, np.float64)
+    return np.einsum("...i,...i->...", A[..., 0, :], cross(A[..., 1, :], A[..., 2, :]))
 
 
 def cross(a: ArrayLike, b: ArrayLike) -> Floats:
