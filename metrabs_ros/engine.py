@@ -65,6 +65,8 @@ class EngineOutput:
     @classmethod
     def joined(cls, parts: Sequence[EngineOutput]) -> EngineOutput:
         """The crops of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
