@@ -1,0 +1,52 @@
+"""Resampling without aliasing: from means over squares of as many image pixels as one pixel of the crop spans.
+
+Light is averaged, not grey values. The squares count from the image's corner, so that it makes no difference in how
+many bands a crop is made.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Decoded values that are averaged at once: what stays in a core's cache.
+_STRIP_VALUES = 1 << 17
+
+
+def shrinkage(grid: NDArray[np.float32], pitch: int) -> int:
+    """How many image pixels one crop pixel spans in the middle of the crop, as a whole number of at least 1.
+
+    grid [G,G,2]: image pixels of crop pixels that are ``pitch`` apart.
+    """
+    middle = len(grid) // 2
+    here = grid[middle, middle]
+    right, down = ((grid[middle, middle + 1] - here) / pitch, (grid[middle + 1, middle] - here) / pitch)
+    if max(*abs(right), *abs(down)) > 1e3:
+        return 1
+    return max(1, int(np.sqrt(abs(right[0] * down[1] - right[1] * down[0]))))
+
+
+def means(
+    image: NDArray[np.uint8], pixels: NDArray[np.float32], shrink: int, decoding: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.intp]] | None:
+    """Linear light of the squares of ``shrink`` px that pixels [M,2] (x, y) lie in and between, and the first square's
+    top-left pixel; None where all of them lie outside image [H,W,3] uint8.
+
+    Squares that are not whole are left out. decoding [256]: linear light of each 8-bit value.
+    """
+    whole = np.array([image.shape[1], image.shape[0]]) // shrink
+    first = np.clip(np.floor(pixels.min(0) / shrink) - 1, 0, whole).astype(int)
+    end = np.clip(np.ceil(pixels.max(0) / shrink) + 2, 0, whole).astype(int)
+    if (end <= first).any():
+        return None
+    (wide, tall), (left, top), right = end - first, first * shrink, end[0] * shrink
+    if shrink == 1:
+        return cv2.LUT(image[top : top + tall, left:right], decoding), first
+    squares = np.empty((tall, wide, 3), np.float32)
+    rows = max(1, _STRIP_VALUES // (3 * wide * shrink**2))
+    for row in range(0, tall, rows):
+        strip = squares[row : row + rows]
+        values = image[top + row * shrink : top + (row + len(strip)) * shrink, left:right]
+        cv2.resize(cv2.LUT(values, decoding), (wide, len(strip)), strip, interpolation=cv2.INTER_AREA)
+    return squares, first * shrink
