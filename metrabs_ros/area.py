@@ -30,8 +30,8 @@ def shrinkage(grid: NDArray[np.float32], pitch: int) -> int:
 def means(
     image: NDArray[np.uint8], pixels: NDArray[np.float32], shrink: int, decoding: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]] | None:
-    """Linear light of the squares of ``shrink`` px that pixels [M,2] (x, y) lie in and between, and the first square's
-    top-left pixel; None where all of them lie outside image [H,W,3] uint8.
+    """Linear light of the squares of ``shrink`` px that pixels [M,2] (x, y) lie in and between, framed by one more of
+    black, and the top-left pixel of the first square; None where all of them lie outside image [H,W,3] uint8.
 
     Squares that are not whole are left out. decoding [256]: linear light of each 8-bit value.
     """
@@ -40,13 +40,15 @@ def means(
     end = np.clip(np.ceil(pixels.max(0) / shrink) + 2, 0, whole).astype(int)
     if (end <= first).any():
         return None
-    (wide, tall), (left, top), right = end - first, first * shrink, end[0] * shrink
-    if shrink == 1:
-        return cv2.LUT(image[top : top + tall, left:right], decoding), first
-    squares = np.empty((tall, wide, 3), np.float32)
+    (left, top), (right, bottom) = (first * shrink).tolist(), (end * shrink).tolist()
+    wide, tall = (end - first).tolist()
+    framed = np.full((tall + 2, wide + 2, 3), decoding[0])
     rows = max(1, _STRIP_VALUES // (3 * wide * shrink**2))
     for row in range(0, tall, rows):
-        strip = squares[row : row + rows]
-        values = image[top + row * shrink : top + (row + len(strip)) * shrink, left:right]
-        cv2.resize(cv2.LUT(values, decoding), (wide, len(strip)), strip, interpolation=cv2.INTER_AREA)
-    return squares, first * shrink
+        squares = framed[1 + row : 1 + min(row + rows, tall), 1:-1]
+        values = image[top + row * shrink : min(top + (row + rows) * shrink, bottom), left:right]
+        if shrink == 1:
+            cv2.LUT(values, decoding, squares)
+        else:
+            cv2.resize(cv2.LUT(values, decoding), squares.shape[1::-1], squares, interpolation=cv2.INTER_AREA)
+    return framed, (first - 1) * shrink

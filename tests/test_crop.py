@@ -261,7 +261,7 @@ def test_outside_the_image_is_black_and_inside_as_ever(lens: str) -> None:
     assert seen.all()
     pixels = from_crop_to_image(corner, camera).reshape(SIDE, SIDE, 2)
     crops = crop.warp(image, camera, corner)[0]
-    assert (crops[~camera.contains(pixels, margin=-2)] == 0).all()
+    assert (crops[~camera.contains(pixels, margin=-2)] < 1e-9).all()
     inside = camera.contains(pixels, margin=2)
     assert 0.1 < inside.mean() < 0.5
     np.testing.assert_allclose(crops[inside] * 255, 200, atol=0.1)
@@ -270,7 +270,7 @@ def test_outside_the_image_is_black_and_inside_as_ever(lens: str) -> None:
 def test_a_box_wholly_outside_is_black() -> None:
     camera = LENSES["pinhole"]
     virtual, _ = crop.virtual_cameras(camera, [[-500, 100, 200, 200], [100, 900, 50, 50]], SIDE, UP)
-    assert (crop.warp(np.full((480, 640, 3), 255, np.uint8), camera, virtual) == 0).all()
+    assert (crop.warp(np.full((480, 640, 3), 255, np.uint8), camera, virtual) < 1e-9).all()
 
 
 @pytest.mark.parametrize("lens", LENSES)
