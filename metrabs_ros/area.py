@@ -30,19 +30,21 @@ def shrinkage(grid: NDArray[np.float32], pitch: int) -> int:
 def means(
     image: NDArray[np.uint8], pixels: NDArray[np.float32], shrink: int, decoding: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]] | None:
-    """Linear light of the squares of ``shrink`` px that pixels [M,2] (x, y) lie in and between, framed by one more of
+    """Linear light of the squares of ``shrink`` px that pixels [...,2] (x, y) lie in and between, framed by one more of
     black, and the top-left pixel of the first square; None where all of them lie outside image [H,W,3] uint8.
 
     Squares that are not whole are left out. decoding [256]: linear light of each 8-bit value.
     """
     whole = np.array([image.shape[1], image.shape[0]]) // shrink
-    first = np.clip(np.floor(pixels.min(0) / shrink) - 1, 0, whole).astype(int)
-    end = np.clip(np.ceil(pixels.max(0) / shrink) + 2, 0, whole).astype(int)
+    x, y = pixels[..., 0], pixels[..., 1]
+    first = np.clip(np.floor(np.array([x.min(), y.min()]) / shrink) - 1, 0, whole).astype(int)
+    end = np.clip(np.ceil(np.array([x.max(), y.max()]) / shrink) + 2, 0, whole).astype(int)
     if (end <= first).any():
         return None
     (left, top), (right, bottom) = (first * shrink).tolist(), (end * shrink).tolist()
     wide, tall = (end - first).tolist()
-    framed = np.full((tall + 2, wide + 2, 3), decoding[0])
+    framed = np.empty((tall + 2, wide + 2, 3), np.float32)
+    framed[[0, -1]] = framed[:, [0, -1]] = decoding[0]
     rows = max(1, _STRIP_VALUES // (3 * wide * shrink**2))
     for row in range(0, tall, rows):
         squares = framed[1 + row : 1 + min(row + rows, tall), 1:-1]

@@ -222,20 +222,22 @@ def _resample(
     ``shrink``: see area.shrinkage. ``exponent`` takes linear light to the values of the crop.
     """
     out[:] = _BLACK
-    reached = (grid > _NOWHERE / 2).all(-1)
-    squares = area.means(image, grid[reached], shrink, _decoding()) if reached.any() else None
+    reached = grid
+    if grid.min() < _NOWHERE / 2:
+        reached = grid[(grid > _NOWHERE / 2).all(-1)]
+    squares = area.means(image, reached, shrink, _decoding()) if reached.size else None
     if squares is None:
         return
     light, corner = squares
     # Pixels outside the frame of black are left as they are: OpenCV takes as long for them as for all others.
     leaving = cv2.BORDER_TRANSPARENT
     offset = (0.5 - corner) / shrink - 0.5
-    if H_img_crop is not None and reached.all():
+    if H_img_crop is not None and reached is grid:
         onto_squares = np.array([[1 / shrink, 0, offset[0]], [0, 1 / shrink, offset[1]], [0, 0, 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cv2.warpPerspective(light, onto_squares @ H_img_crop, (out.shape[1], len(out)), out, flags, leaving)
     else:
-        on_squares = np.where(reached[..., None], grid / shrink + offset, _NOWHERE).astype(np.float32)
+        on_squares = np.where(grid > _NOWHERE / 2, grid / shrink + offset, _NOWHERE).astype(np.float32)
         cv2.remap(light, _upsampled(on_squares, out.shape[1], len(out)), None, cv2.INTER_LINEAR, out, leaving)
     cv2.pow(out, exponent, out)
 
