@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros import area, pyramid
+from metrabs_ros import pyramid
+from metrabs_ros.area import Squares
 from metrabs_ros.camera import Camera
 from metrabs_ros.small_matrices import cross, inverse
 
@@ -120,13 +121,13 @@ def warp(
     H_img_crop = None if camera.is_distorted else camera.K @ virtual.R_crop_cam.transpose(0, 2, 1) @ virtual.K_inv
     # One crop alone is made in as many bands as there are threads.
     bands = _bands(virtual.side, -(-_thread_count() // max(1, len(virtual))))
-    shrinks = [area.shrinkage(grid, _GRID_PITCH) for grid in grids]
+    squares = [Squares.under(grid, _GRID_PITCH) for grid in grids]
 
     def fill_band(task: tuple[int, slice]) -> None:
         i, rows = task
         grid = grids[i, rows.start // _GRID_PITCH : -(-rows.stop // _GRID_PITCH) + 1]
         H = None if H_img_crop is None else H_img_crop[i] @ np.array([[1, 0, 0], [0, 1, rows.start], [0, 0, 1]])
-        _resample(image, grid, H, shrinks[i], exponents[i], crops[i, rows])
+        _resample(image, grid, H, squares[i], exponents[i], crops[i, rows])
 
     _in_parallel(fill_band, [(i, rows) for i in range(len(virtual)) for rows in bands])
     return crops
@@ -213,31 +214,32 @@ def _resample(
     image: NDArray[np.uint8],
     grid: NDArray[np.float32],
     H_img_crop: Floats | None,
-    shrink: int,
+    squares: Squares,
     exponent: float,
     out: NDArray[np.float32],
 ) -> None:
     """Fill ``out`` [R,S,3] through the homography of a pinhole camera, or through the grid where there is none.
 
-    ``shrink``: see area.shrinkage. ``exponent`` takes linear light to the values of the crop.
+    ``exponent`` takes linear light to the values of the crop.
     """
     out[:] = _BLACK
     reached = grid
     if grid.min() < _NOWHERE / 2:
         reached = grid[(grid > _NOWHERE / 2).all(-1)]
-    squares = area.means(image, reached, shrink, _decoding()) if reached.size else None
-    if squares is None:
+    means = squares.means(image, reached, _decoding()) if reached.size else None
+    if means is None:
         return
-    light, corner = squares
+    light, corner = means
     # Pixels outside the frame of black are left as they are: OpenCV takes as long for them as for all others.
     leaving = cv2.BORDER_TRANSPARENT
-    offset = (0.5 - corner) / shrink - 0.5
+    scale = 1 / squares.pitch
+    offset = (0.5 - corner) * scale - 0.5
     if H_img_crop is not None and reached is grid:
-        onto_squares = np.array([[1 / shrink, 0, offset[0]], [0, 1 / shrink, offset[1]], [0, 0, 1]])
+        onto_squares = np.array([[scale, 0, offset[0]], [0, scale, offset[1]], [0, 0, 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cv2.warpPerspective(light, onto_squares @ H_img_crop, (out.shape[1], len(out)), out, flags, leaving)
     else:
-        on_squares = np.where(grid > _NOWHERE / 2, grid / shrink + offset, _NOWHERE).astype(np.float32)
+        on_squares = np.where(grid > _NOWHERE / 2, grid * scale + offset, _NOWHERE).astype(np.float32)
         cv2.remap(light, _upsampled(on_squares, out.shape[1], len(out)), None, cv2.INTER_LINEAR, out, leaving)
     cv2.pow(out, exponent, out)
 
@@ -266,6 +268,7 @@ def _in_parallel(work: Callable[[T], None], tasks: Sequence[T]) -> None:
             other.result()
 
 
+@functools.cache
 def _thread_count() -> int:
     return min(_MOST_THREADS, os.cpu_count() or 1)
 
