@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from metrabs_ros.small_matrices import inverse
+from metrabs_ros.small_matrices import determinant, inverse
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -59,7 +59,7 @@ def affinity(innovation: Floats, covariance: Floats, posture_m: Floats, age_s: F
     innovation = np.where(known[..., None], innovation, 0.0)
     solved = (inverse(covariance) @ innovation[..., None])[..., 0]
     mahalanobis2 = np.where(known, (innovation * solved).sum(-1), np.inf)
-    place = (mahalanobis2 + np.linalg.slogdet(covariance)[1] + 3 * np.log(2 * np.pi)) / 2
+    place = (mahalanobis2 + np.log(determinant(covariance)) + 3 * np.log(2 * np.pi)) / 2
     return Affinity(mahalanobis2, place + _posture_cost(np.where(known, posture_m, 0.0), age_s))
 
 

@@ -5,6 +5,7 @@ The views are those of the authors' released code: rolled, nearer and farther, b
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,8 +56,16 @@ class AugmentedViews:
     def __len__(self) -> int:
         return len(self.angles)
 
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether the crop as it is is the only view: nothing is done then, which is how most frames go."""
+        turned = self.angles.any() or (self.scales != 1).any()
+        return len(self) == 1 and not turned and not self.mirrored.any()
+
     def cameras(self, virtual: VirtualCameras) -> VirtualCameras:
         """N virtual cameras -> N·A, the views of a person one after the other; not mirrored."""
+        if self.is_plain:
+            return virtual
         roll = Rotation.from_euler("z", -self.angles).as_matrix()
         R_view_cam = np.einsum("aij,njk->naik", roll, virtual.R_crop_cam)
         K = np.repeat(virtual.K[:, None], len(self), 1)
@@ -68,6 +77,8 @@ class AugmentedViews:
 
         ``about`` the "middle" of the crop, or its "principal_point", half a pixel beside it, as in the released code.
         """
+        if self.is_plain:
+            return cameras
         mirrored = self.of_all(self.mirrored, cameras)
         flip = np.array([[-1.0, 0, _exchanged_sum(cameras, about)], [0, 1, 0], [0, 0, 1]])
         return replace(cameras, K=np.where(mirrored[:, None, None], flip @ cameras.K, cameras.K))
@@ -76,6 +87,8 @@ class AugmentedViews:
         self, output: EngineOutput, cameras: VirtualCameras, counterparts: NDArray[np.intp], about: str = "middle"
     ) -> EngineOutput:
         """What the network said of ``shown`` as ``cameras`` see it; counterparts [J]: Skeleton.mirror."""
+        if self.is_plain:
+            return output
         mirrored = self.of_all(self.mirrored, cameras)
         joints = np.where(mirrored[:, None], counterparts, np.arange(len(counterparts)))
 

@@ -151,14 +151,17 @@ class Camera:
                 theta = np.arctan2(radius, z)
                 valid = (theta <= self._limit) & ((radius > 0) | (z > 0))
                 scale = np.where(radius > 0, fisheye_angle(theta, self.D) / radius, 1 / z)
-                distorted = points[..., :2] * scale[..., None]
+                x, y = x * scale, y * scale
             else:
-                normalized = points[..., :2] / z[..., None]
-                valid = (z > 0) & (np.hypot(normalized[..., 0], normalized[..., 1]) <= self._limit)
-                distorted = polynomial_distorted(normalized, self.D)
-            pixels = distorted @ self.K[:2, :2].T + self.K[:2, 2]
-        valid = valid & np.isfinite(pixels).all(-1)
-        return np.where(valid[..., None], pixels, np.nan), valid
+                x, y, valid = x / z, y / z, z > 0
+                if len(self.D):
+                    valid = valid & (np.hypot(x, y) <= self._limit)
+                    distorted = polynomial_distorted(np.stack([x, y], -1), self.D)
+                    x, y = distorted[..., 0], distorted[..., 1]
+            (fx, skew, cx), (_, fy, cy), _ = self.K.tolist()
+            u, v = fx * x + skew * y + cx, fy * y + cy
+        valid = valid & np.isfinite(u) & np.isfinite(v)
+        return np.stack([np.where(valid, u, np.nan), np.where(valid, v, np.nan)], -1), valid
 
     def unproject(self, pixels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
         """Pixels [...,2] -> unit viewing rays [...,3] in the optical frame and whether the lens model reaches them.

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros import pyramid
+from metrabs_ros.area import Squares
 from metrabs_ros.camera import Camera
-from metrabs_ros.small_matrices import inverse
+from metrabs_ros.small_matrices import cross, inverse
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 _GAMMA = 2.2
 # Lens distortion is followed on a grid of this pitch, px of the crop, and interpolated between.
 _GRID_PITCH = 8
 # Crops made at the same time; more would take the cores from the rest of the robot.
 _MOST_THREADS = 4
+# Instead of no light at all, of which OpenCV takes a power in three times as long.
+_BLACK = 1e-30
 # An image point that the lens model does not reach is read from here: outside every image.
 _NOWHERE = -1e4
 
@@ -40,6 +46,10 @@ class VirtualCameras:
 
     def __len__(self) -> int:
         return len(self.K)
+
+    @functools.cached_property
+    def K_inv(self) -> Floats:
+        return inverse(self.K)
 
     def taken(self, index: slice) -> VirtualCameras:
         """The cameras at ``index``."""
@@ -61,7 +71,7 @@ def virtual_cameras(
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     boxes = np.where(np.isfinite(boxes), boxes, np.nan)
     middles = boxes[:, None, :2] + boxes[:, None, 2:] * np.array([[0.5, 0.5], [0, 0.5], [1, 0.5], [0.5, 0], [0.5, 1]])
-    rays, seen = camera.unproject(_clamped_into_view(camera, middles))
+    rays, seen = _rays_into_view(camera, middles)
     seen = seen.all(1) & (boxes[:, 2:] > 0).all(1)
     rays = np.where(seen[:, None, None], rays, [0.0, 0.0, 1.0])
     forward = rays[:, 0]
@@ -89,32 +99,37 @@ def warp(
     gamma: ArrayLike = 1.0,
     resampling: str = "area",
 ) -> NDArray[np.float32]:
-    """What the virtual cameras see of image [H,W,3] uint8 RGB: [N,S,S,3] float32 in 0..1; zero outside the image.
+    """What the virtual cameras see of image [H,W,3] uint8 RGB: [N,S,S,3] float32 in 0..1; outside it below 1e-9.
 
     gamma, one for all or [N]: the exponent of the crops' values, below 1 brighter. Where a crop is smaller than what it
     shows, it reads means over ``resampling`` "area": squares of as many image pixels as one of its own spans, or
     "pyramid": the levels 1, 2 and 4 px, level floor(-log2 scale) clipped to 0..2, as the released code does.
     """
     crops = np.empty((len(virtual), virtual.side, virtual.side, 3), np.float32)
-    exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual))
+    exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual)).tolist()
+    if resampling == "pyramid":
 
-    def fill(i: int) -> None:
-        K, R_crop_cam, exponent = virtual.K[i], virtual.R_crop_cam[i], float(exponents[i])
-        if resampling == "pyramid":
-            pixels = _seen_pixels(camera, K, R_crop_cam, np.arange(virtual.side))
-            linear = pyramid.sampled(image, pixels, abs(K[0, 0]) / camera.K[0, 0], _decoding())
-            cv2.pow(linear, exponent, crops[i])
-            return
-        grid = _source_grid(camera, K, R_crop_cam, virtual.side)
-        H_img_crop = None if camera.is_distorted else camera.K @ R_crop_cam.T @ inverse(K)
-        _resample(image, grid, H_img_crop, exponent, crops[i])
+        def fill(i: int) -> None:
+            pixels = _seen_pixels(camera, virtual.taken(slice(i, i + 1)), 1)[0, : virtual.side, : virtual.side]
+            scale = abs(virtual.K[i, 0, 0]) / camera.K[0, 0]
+            cv2.pow(pyramid.sampled(image, pixels, scale, _decoding()), exponents[i], crops[i])
 
-    if len(virtual) > 1:
-        # OpenCV and numpy let go of the interpreter, and the network waits for all crops.
-        for _ in _threads().map(fill, range(len(virtual))):
-            pass
-    elif len(virtual):
-        fill(0)
+        _in_parallel(fill, range(len(virtual)))
+        return crops
+
+    grids = _source_grids(camera, virtual)
+    H_img_crop = None if camera.is_distorted else camera.K @ virtual.R_crop_cam.transpose(0, 2, 1) @ virtual.K_inv
+    # One crop alone is made in as many bands as there are threads.
+    bands = _bands(virtual.side, -(-_thread_count() // max(1, len(virtual))))
+    squares = [Squares.under(grid, _GRID_PITCH) for grid in grids]
+
+    def fill_band(task: tuple[int, slice]) -> None:
+        i, rows = task
+        grid = grids[i, rows.start // _GRID_PITCH : -(-rows.stop // _GRID_PITCH) + 1]
+        H = None if H_img_crop is None else H_img_crop[i] @ np.array([[1, 0, 0], [0, 1, rows.start], [0, 0, 1]])
+        _resample(image, grid, H, squares[i], exponents[i], crops[i, rows])
+
+    _in_parallel(fill_band, [(i, rows) for i in range(len(virtual)) for rows in bands])
     return crops
 
 
@@ -127,7 +142,7 @@ def to_image(coords2d: ArrayLike, virtual: VirtualCameras, camera: Camera) -> tu
     """Crop pixels [N,J,2] -> pixels of the real image and whether they have a place in it (crop there and back)."""
     coords2d = np.asarray(coords2d, np.float64)
     homogeneous = np.concatenate([coords2d, np.ones_like(coords2d[..., :1])], -1)
-    rays = np.einsum("nrc,njc->njr", inverse(virtual.K), homogeneous)
+    rays = np.einsum("nrc,njc->njr", virtual.K_inv, homogeneous)
     return camera.project(to_camera_frame(rays, virtual.R_crop_cam))
 
 
@@ -148,105 +163,122 @@ def up_along(camera: Camera, centers: ArrayLike, directions: ArrayLike) -> Float
     return there - here
 
 
-def _clamped_into_view(camera: Camera, pixels: Floats) -> Floats:
-    """Fisheye and strongly bent lenses see less than a large box spans: its side midpoints are pulled to its centre."""
-    _, seen = camera.unproject(pixels)
-    if seen.all():
-        return pixels
+def _rays_into_view(camera: Camera, pixels: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Rays [N,5,3] of boxes' centres and side midpoints [N,5,2], and which the lens sees.
+
+    Fisheye and strongly bent lenses see less than a large box spans: its side midpoints are pulled to its centre.
+    """
+    rays, seen = camera.unproject(pixels)
     center = pixels[:, :1]
-    pulled = pixels
     for _ in range(8):
-        pulled = np.where(seen[..., None], pulled, center + 0.8 * (pulled - center))
-        _, seen = camera.unproject(pulled)
-    return pulled
+        if seen.all():
+            break
+        pixels = np.where(seen[..., None], pixels, center + 0.8 * (pixels - center))
+        rays, seen = camera.unproject(pixels)
+    return rays, seen
 
 
 def _looking_along(forward: Floats, up: Floats) -> Floats:
     """Rotations [N,3,3] into frames with z along ``forward`` and -y as near to ``up`` as can be."""
-    x = np.cross(forward, up)
+    x = cross(forward, up)
     parallel = np.linalg.norm(x, axis=-1) < 1e-3 * np.linalg.norm(up, axis=-1)
     # Looking straight up or down: the camera's own forward axis stands in for up.
-    x = np.where(parallel[:, None], np.cross(forward, np.broadcast_to([0.0, -1.0, -1.0], up.shape)), x)
+    x = np.where(parallel[:, None], cross(forward, np.broadcast_to([0.0, -1.0, -1.0], up.shape)), x)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
-    y = np.cross(forward, x)
+    y = cross(forward, x)
     return np.stack([x, y, forward], 1)
 
 
-def _source_grid(camera: Camera, K: Floats, R_crop_cam: Floats, side: int) -> NDArray[np.float32]:
-    """Image pixels [G,G,2] at which a grid of crop pixels, ``_GRID_PITCH`` apart, is to be read."""
-    steps = np.arange(0, side + _GRID_PITCH, _GRID_PITCH, dtype=np.float64)
-    return _seen_pixels(camera, K, R_crop_cam, steps).astype(np.float32)
+def _source_grids(camera: Camera, virtual: VirtualCameras) -> NDArray[np.float32]:
+    """Image pixels [N,G,G,2] at which a grid of crop pixels, ``_GRID_PITCH`` apart, is to be read."""
+    return _seen_pixels(camera, virtual, _GRID_PITCH).astype(np.float32)
 
 
-def _seen_pixels(camera: Camera, K: Floats, R_crop_cam: Floats, steps: NDArray[np.generic]) -> Floats:
-    """Image pixels [G,G,2] of the crop pixels whose columns and rows are ``steps`` [G]."""
-    u, v = np.meshgrid(np.asarray(steps, np.float64), np.asarray(steps, np.float64))
-    rays = np.stack([u, v, np.ones_like(u)], -1) @ (inverse(K).T @ R_crop_cam)
-    pixels, valid = camera.project(rays)
-    return np.where(valid[..., None], pixels, _NOWHERE)
+def _seen_pixels(camera: Camera, virtual: VirtualCameras, pitch: int) -> Floats:
+    """Image pixels [N,G,G,2] of every ``pitch``-th crop pixel, from the first to one past the last or later."""
+    steps = np.arange(0, virtual.side + pitch, pitch, dtype=np.float64)
+    on_crop = np.stack([*np.meshgrid(steps, steps), np.ones((len(steps), len(steps)))], -1)
+    rays = on_crop.reshape(-1, 3) @ (virtual.K_inv.transpose(0, 2, 1) @ virtual.R_crop_cam)
+    pixels, valid = camera.project(rays.reshape(len(virtual), *on_crop.shape))
+    pixels[~valid] = _NOWHERE
+    return pixels
+
+
+def _bands(side: int, count: int) -> list[slice]:
+    """The rows of a crop in ``count`` parts that begin on the grid, or in fewer."""
+    rows = -(-side // (_GRID_PITCH * count)) * _GRID_PITCH
+    return [slice(start, min(start + rows, side)) for start in range(0, side, rows)]
 
 
 def _resample(
     image: NDArray[np.uint8],
     grid: NDArray[np.float32],
     H_img_crop: Floats | None,
+    squares: Squares,
     exponent: float,
     out: NDArray[np.float32],
 ) -> None:
-    """Fill ``out`` [S,S,3] through the homography of a pinhole camera, or through the grid where there is none.
+    """Fill ``out`` [R,S,3] through the homography of a pinhole camera, or through the grid where there is none.
 
     ``exponent`` takes linear light to the values of the crop.
     """
-    out[:] = 0
-    reached = (grid > _NOWHERE / 2).all(-1)
-    if not reached.any():
+    out[:] = _BLACK
+    reached = grid
+    if grid.min() < _NOWHERE / 2:
+        reached = grid[(grid > _NOWHERE / 2).all(-1)]
+    means = squares.means(image, reached, _decoding()) if reached.size else None
+    if means is None:
         return
-    size = np.array([image.shape[1], image.shape[0]])
-    shrink = _shrinkage(grid)
-    low = np.clip(np.floor(grid[reached].min(0)).astype(int) - shrink, 0, size)
-    high = np.clip(np.ceil(grid[reached].max(0)).astype(int) + 1 + shrink, 0, size)
-    high = np.minimum(low - (low - high) // shrink * shrink, size)
-    if (high <= low).any():
-        return
-    linear = cv2.LUT(image[low[1] : high[1], low[0] : high[0]], _decoding())
-    if shrink > 1:
-        small = np.maximum(1, (high - low) // shrink)
-        linear = cv2.resize(linear, (int(small[0]), int(small[1])), interpolation=cv2.INTER_AREA)
-    scale = (high - low) / np.array([linear.shape[1], linear.shape[0]])
-    offset = (0.5 - low) / scale - 0.5
-    if H_img_crop is not None and reached.all():
-        onto_small = np.array([[1 / scale[0], 0, offset[0]], [0, 1 / scale[1], offset[1]], [0, 0, 1]])
+    light, corner = means
+    # Pixels outside the frame of black are left as they are: OpenCV takes as long for them as for all others.
+    leaving = cv2.BORDER_TRANSPARENT
+    scale = 1 / squares.pitch
+    offset = (0.5 - corner) * scale - 0.5
+    if H_img_crop is not None and reached is grid:
+        onto_squares = np.array([[scale, 0, offset[0]], [0, scale, offset[1]], [0, 0, 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        sampled = cv2.warpPerspective(linear, onto_small @ H_img_crop, (len(out), len(out)), flags=flags)
+        cv2.warpPerspective(light, onto_squares @ H_img_crop, (out.shape[1], len(out)), out, flags, leaving)
     else:
-        onto_small_grid = np.where(reached[..., None], grid / scale + offset, _NOWHERE).astype(np.float32)
-        sampled = cv2.remap(linear, _upsampled(onto_small_grid, len(out)), None, cv2.INTER_LINEAR)
-    cv2.pow(sampled, exponent, out)
+        on_squares = np.where(grid > _NOWHERE / 2, grid * scale + offset, _NOWHERE).astype(np.float32)
+        cv2.remap(light, _upsampled(on_squares, out.shape[1], len(out)), None, cv2.INTER_LINEAR, out, leaving)
+    cv2.pow(out, exponent, out)
 
 
-def _upsampled(grid: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _upsampled(grid: NDArray[np.float32], wide: int, tall: int) -> NDArray[np.float32]:
     """The grid interpolated to every crop pixel: bilinear, so exact at the grid's points."""
-    position = np.arange(side, dtype=np.float32) / _GRID_PITCH
-    x, y = np.meshgrid(position, position)
+    x, y = np.meshgrid(*(np.arange(count, dtype=np.float32) / _GRID_PITCH for count in (wide, tall)))
     return cv2.remap(grid, x, y, cv2.INTER_LINEAR)
 
 
-def _shrinkage(grid: NDArray[np.float32]) -> int:
-    """How many image pixels one crop pixel spans in the middle of the crop, as a whole number of at least 1."""
-    middle = len(grid) // 2
-    here = grid[middle, middle]
-    steps = np.stack([grid[middle, middle + 1] - here, grid[middle + 1, middle] - here]) / _GRID_PITCH
-    if (np.abs(steps) > 1e3).any():
-        return 1
-    return max(1, int(np.sqrt(np.abs(np.linalg.det(steps.astype(np.float64))))))
+def _in_parallel(work: Callable[[T], None], tasks: Sequence[T]) -> None:
+    """Every task done, by this thread and others: OpenCV lets go of the interpreter, and the network waits for all.
+
+    Others who have not begun when all is under way are not waited for.
+    """
+    queue = iter(tasks)
+
+    def drain() -> None:
+        for task in queue:
+            work(task)
+
+    others = [_threads().submit(drain) for _ in range(min(_thread_count(), len(tasks)) - 1)]
+    drain()
+    for other in others:
+        if not other.cancel():
+            other.result()
+
+
+@functools.cache
+def _thread_count() -> int:
+    return min(_MOST_THREADS, os.cpu_count() or 1)
 
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "crop")
+    return ThreadPoolExecutor(_MOST_THREADS, "crop")
 
 
 @functools.cache
 def _decoding() -> NDArray[np.float32]:
     """Linear light of each 8-bit value."""
-    return ((np.arange(256) / 255) ** _GAMMA).astype(np.float32)
+    return np.maximum((np.arange(256) / 255) ** _GAMMA, _BLACK).astype(np.float32)

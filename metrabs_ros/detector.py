@@ -7,6 +7,7 @@ a few in turn, and tracks carry people over the frames in between.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -46,7 +47,7 @@ class Detector:
         """People in image [H,W,3] uint8 RGB, by all views or by the next ``max_views`` in turn."""
         views = views_of(image.shape[1], image.shape[0])
         if max_views is not None and max_views < len(views):
-            views = [views[(self._turn + i) % len(views)] for i in range(max_views)]
+            views = tuple(views[(self._turn + i) % len(views)] for i in range(max_views))
             self._turn += max_views
         found = Detections.from_boxes(np.zeros((0, 4)))
         for view in views:
@@ -83,14 +84,15 @@ def open_detector(spec: ModelSpec, backend: str = AUTO) -> Detector:
     return Detector(spec, open_network(spec, backend, [spec.detection.boxes, spec.detection.scores]))
 
 
-def views_of(width: int, height: int) -> list[View]:
+@functools.lru_cache(maxsize=16)
+def views_of(width: int, height: int) -> tuple[View, ...]:
     """Square views (x, y, side) px: the whole image, squares of its shorter side, and squares of two thirds of that."""
     longer, shorter = max(width, height), min(width, height)
     views = [((width - longer) // 2, (height - longer) // 2, longer)]
     for side in (shorter, shorter * 2 // 3):
         if max(_LEAST_SIDE, longer / _MOST_VIEWS_ACROSS) < side < longer / 1.2:
             views += [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
-    return views
+    return tuple(views)
 
 
 def view_pixels(image: NDArray[np.uint8], view: View, size: int) -> NDArray[np.float32]:

@@ -65,6 +65,8 @@ class EngineOutput:
     @classmethod
     def joined(cls, parts: Sequence[EngineOutput]) -> EngineOutput:
         """The crops of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
@@ -206,7 +208,14 @@ def network_input(spec: ModelSpec, crops: Floats) -> Floats:
     """crops [N,S,S,3] in 0..1 -> the batch, normalized and laid out as the spec says."""
     batch = crops
     if any(spec.input.mean) or any(std != 1 for std in spec.input.std):
-        batch = (crops - np.array(spec.input.mean, np.float32)) / np.array(spec.input.std, np.float32)
+        # Row by row of the crops: numpy takes ten times as long for many short rows of three channels.
+        rows = crops.reshape(*crops.shape[:2], -1)
+        mean, std = (
+            np.tile(np.array(values, np.float32), spec.input.size) for values in (spec.input.mean, spec.input.std)
+        )
+        batch = rows - mean
+        batch /= std
+        batch = batch.reshape(crops.shape)
     if spec.input.layout == "NCHW":
         batch = batch.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(batch, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ class PoseEstimator:
             deviation = reconstruct.absolute_deviation(output.spread2d, output.spread3d, output.coords2d, depth, *fit)
             known = uncertainty.of_heatmaps(self._transformed_deviation(deviation), distance, self.calibration)
         scores = output.person_score.reshape(len(virtual), len(views)).astype(np.float64).mean(1)
-        per_view = np.quantile(output.spread2d, 0.25, axis=-1) / spec.input.size
+        per_view = _lower_quartiles(output.spread2d) / spec.input.size
         vagueness = per_view.reshape(len(virtual), len(views)).mean(1)
         return Estimates(joints3d, known, posture_spread, np.where(in_view, scores, 0.0), vagueness)
 
@@ -112,3 +113,11 @@ class PoseEstimator:
         if transform is None:
             return deviation
         return np.sqrt(deviation**2 @ transform.weights.astype(np.float64) ** 2)
+
+
+def _lower_quartiles(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[N,J] -> [N]: numpy.quantile at 0.25, at a tenth of its cost for so few."""
+    ordered = np.sort(values)
+    place = (values.shape[1] - 1) / 4
+    low, high = ordered[:, int(place)], ordered[:, math.ceil(place)]
+    return low + (place - int(place)) * (high - low)

@@ -5,6 +5,7 @@ A spec names everything that feeding the network and decoding its outputs depend
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -282,7 +283,7 @@ class ModelSpec:
             return self.skeleton.mirror
         return np.array(self.joint_transform.mirror, np.intp)
 
-    @property
+    @functools.cached_property
     def skeleton(self) -> Skeleton:
         return Skeleton.from_names(self.joints, self.edges)
 

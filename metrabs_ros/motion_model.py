@@ -59,5 +59,10 @@ def viewing_noise(places: Floats, lateral: Floats, depth: Floats) -> Floats:
 
 def _blocks(xx: Floats, xv: Floats, vx: Floats, vv: Floats) -> Floats:
     """[T,6,6] of four multiples of the 3x3 identity."""
-    small = np.stack([np.stack([xx, xv], -1), np.stack([vx, vv], -1)], -2)
-    return np.einsum("tab,ij->taibj", small, np.eye(3)).reshape(-1, 6, 6)
+    matrices = np.zeros((len(xx), 6, 6))
+    place, velocity = np.arange(3), np.arange(3, 6)
+    matrices[:, place, place] = xx[:, None]
+    matrices[:, place, velocity] = xv[:, None]
+    matrices[:, velocity, place] = vx[:, None]
+    matrices[:, velocity, velocity] = vv[:, None]
+    return matrices

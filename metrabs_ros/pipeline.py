@@ -270,7 +270,8 @@ class PosePipeline:
         boxes = self._regions.boxes(joints2d, camera)
         is_known = np.arange(len(detections)) < len(backed)
         # Whom only their own last pose vouches for must be seen clearly: a wrong pose asks for a wrong crop, and so on.
-        alone = np.pad(~backed, (0, len(detections) - len(backed)))
+        alone = is_known.copy()
+        alone[is_known] = ~backed
         # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
         pose_boxes = self._regions.squares(joints2d, camera) if own_boxes and self._body_upright else boxes
         good = (person_scores >= self.spec.min_person_score) & (scores >= self.min_score)

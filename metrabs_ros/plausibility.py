@@ -47,8 +47,8 @@ DEFAULT = PlausibilityParams()
 
 def in_front(joints3d: Floats) -> Passed:
     """[N,J,3] m -> [N]: finite, and most of the body before the camera."""
-    finite = np.isfinite(joints3d).all((1, 2))
-    return finite & (np.median(np.nan_to_num(joints3d[..., 2]), axis=1) > 0.1)
+    before = (joints3d[..., 2] > 0.1).sum(1) > joints3d.shape[1] / 2
+    return np.isfinite(joints3d).all((1, 2)) & before
 
 
 def bones_possible(
@@ -98,6 +98,8 @@ def kept_by_nms(
 
     ``is_known`` [N]: the frames before told this person apart from the others of whom it is set.
     """
+    if len(scores) < 2:
+        return np.arange(len(scores))
     order = np.argsort(-scores, kind="stable")
     known = np.zeros(len(scores), bool) if is_known is None else is_known
     least = np.where(known[:, None] & known[None], _SAME_IMAGE_OF_KNOWN, _SAME_IMAGE)
@@ -113,7 +115,7 @@ def _similarity(joints3d: Floats) -> Floats:
     """[N,N]: mean of relu(1 - d / 0.3 m) over the J/4 largest joint distances."""
     distances = np.linalg.norm(joints3d[:, None] - joints3d[None], axis=-1)
     count = max(1, joints3d.shape[1] // 4)
-    largest = np.sort(distances, axis=-1)[..., -count:]
+    largest = np.partition(distances, -count, axis=-1)[..., -count:]
     return np.maximum(0, 1 - largest / _SAME_JOINT_M).mean(-1)
 
 

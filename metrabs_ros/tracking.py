@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ Indices = NDArray[np.intp]
 
 # A body's place is never known better than this, m.
 _LEAST_NOISE_M = 0.05
-_NOBODY = np.zeros(0, np.intp)
 # Above every cost within a gate.
 _ANY_PRICE = 1e6
 
@@ -69,19 +67,22 @@ class _Tracks:
 
     @classmethod
     def none(cls, joints: int) -> _Tracks:
+        nobody = np.zeros(0, np.intp)
         return cls(
-            np.zeros((0, 6)), np.zeros((0, 6, 6)), np.zeros((0, joints, 3)), np.zeros(0), _NOBODY, _NOBODY, _objects([])
+            np.zeros((0, 6)), np.zeros((0, 6, 6)), np.zeros((0, joints, 3)), np.zeros(0), nobody, nobody, _objects([])
         )
 
     def __len__(self) -> int:
         return len(self.seen_s)
 
-    def taken(self, index: Indices | NDArray[np.bool_]) -> _Tracks:
-        return _Tracks(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+    def taken(self, index: NDArray[np.bool_]) -> _Tracks:
+        return self if index.all() else _Tracks(*(rows[index] for rows in vars(self).values()))
 
     def joined(self, other: _Tracks) -> _Tracks:
-        names = [field.name for field in dataclasses.fields(self)]
-        return _Tracks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        if not len(other):
+            return self
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Tracks(*(np.concatenate(pair) for pair in pairs))
 
 
 class Tracker:
@@ -120,10 +121,12 @@ class Tracker:
             return []
         known = known.taken(stamp_s - known.seen_s <= params.forget_s)
         is_present = (known.seen_s >= before_s) | (stamp_s - known.seen_s <= params.doubt_s)
-        seen, gone = self._seen(poses, known, is_present, stamp_s) if poses else (known.taken(_NOBODY), _NOBODY)
-        away = known.taken(np.setdiff1d(np.arange(len(known)), gone))
-        away = away.taken((away.track_id > 0) | (stamp_s - away.seen_s <= params.doubt_s))
-        self._tracks = seen.joined(away)
+        if not poses:
+            seen, is_away = known.taken(np.zeros(len(known), bool)), np.ones(len(known), bool)
+        else:
+            seen, is_away = self._seen(poses, known, is_present, stamp_s)
+        is_kept = (known.track_id > 0) | (stamp_s - known.seen_s <= params.doubt_s)
+        self._tracks = seen.joined(known.taken(is_away & is_kept))
         return [
             TrackedPose(**vars(pose), track_id=int(track_id))
             for pose, track_id in zip(seen.poses, seen.track_id, strict=True)
@@ -145,11 +148,12 @@ class Tracker:
 
     def _seen(
         self, poses: Sequence[Pose3D], known: _Tracks, is_present: NDArray[np.bool_], stamp_s: float
-    ) -> tuple[_Tracks, Indices]:
-        """The tracks of all poses after this frame, in their order, and which known tracks went into them."""
+    ) -> tuple[_Tracks, NDArray[np.bool_]]:
+        """The tracks of all poses after this frame, in their order, and which known tracks did not go into them."""
         params = self.params
         joints3d = np.stack([np.asarray(pose.joints3d, np.float64) for pose in poses])
-        noise = _noise(poses, joints3d, params)
+        middles = _middles(joints3d)
+        noise = _noise(poses, middles, params)
         age_s = stamp_s - known.seen_s
         state, covariance = motion_model.predicted(
             known.state, known.covariance, age_s, params.speed_m_s, params.persistence_s
@@ -162,7 +166,7 @@ class Tracker:
         recognisable = in_gate & (is_sure[:, None] | is_present)
         owners = assigned(pairs.cost, recognisable, cost_of_somebody_new(params.new_people_per_m3))
 
-        tracks = _begun(poses, joints3d, noise, stamp_s, params)
+        tracks = _begun(poses, joints3d, middles, noise, stamp_s, params)
         new, old = np.flatnonzero(owners >= 0), owners[owners >= 0]
         at = places[new, old]
         tracks.state[new], tracks.covariance[new] = motion_model.corrected(state[old], covariance[old], at, noise[new])
@@ -171,19 +175,24 @@ class Tracker:
         tracks.sightings[new] += known.sightings[old]
         tracks.track_id[new] = known.track_id[old]
 
+        is_away = np.ones(len(known), bool)
+        is_away[old] = False
         confirmed_now = (tracks.track_id == 0) & (is_sure | (tracks.sightings >= params.confirm_frames))
-        is_missing = (known.track_id > 0) & ~np.isin(np.arange(len(known)), old)
-        back = assigned(pairs.cost, in_gate & confirmed_now[:, None] & is_missing, _ANY_PRICE)
-        tracks.track_id[back >= 0] = known.track_id[back[back >= 0]]
-        nameless = np.flatnonzero(confirmed_now & (back < 0))
-        tracks.track_id[nameless] = self._next_id + self._id_step * np.arange(len(nameless))
-        self._next_id += self._id_step * len(nameless)
-        return tracks, np.concatenate([old, back[back >= 0]])
+        if confirmed_now.any():
+            is_missing = (known.track_id > 0) & is_away
+            back = assigned(pairs.cost, in_gate & confirmed_now[:, None] & is_missing, _ANY_PRICE)
+            tracks.track_id[back >= 0] = known.track_id[back[back >= 0]]
+            is_away[back[back >= 0]] = False
+            nameless = np.flatnonzero(confirmed_now & (back < 0))
+            tracks.track_id[nameless] = self._next_id + self._id_step * np.arange(len(nameless))
+            self._next_id += self._id_step * len(nameless)
+        return tracks, is_away
 
 
-def _begun(poses: Sequence[Pose3D], joints3d: Floats, noise: Floats, stamp_s: float, params: TrackingParams) -> _Tracks:
-    """Tracks of people who are seen for the first time."""
-    places = np.nanmean(joints3d, axis=1)
+def _begun(
+    poses: Sequence[Pose3D], joints3d: Floats, places: Floats, noise: Floats, stamp_s: float, params: TrackingParams
+) -> _Tracks:
+    """Tracks of people who are seen for the first time, at ``places`` [N,3] m."""
     state, covariance = motion_model.begun(places, noise, params.speed_m_s)
     count = len(poses)
     return _Tracks(
@@ -197,19 +206,28 @@ def _begun(poses: Sequence[Pose3D], joints3d: Floats, noise: Floats, stamp_s: fl
     )
 
 
-def _noise(poses: Sequence[Pose3D], joints3d: Floats, params: TrackingParams) -> Floats:
+def _noise(poses: Sequence[Pose3D], places: Floats, params: TrackingParams) -> Floats:
     """[N,3,3] m²: what one camera knows of each place; a pose that says it is less certain is taken at its word."""
-    places = np.nanmean(joints3d, axis=1)
     distance = np.linalg.norm(places, axis=-1)
-    told = np.array([_median(pose.uncertainty) for pose in poses])
+    told = _medians(np.stack([pose.uncertainty for pose in poses]))
     lateral = np.hypot(_LEAST_NOISE_M, params.lateral_noise * distance)
     depth = np.maximum(np.hypot(_LEAST_NOISE_M, params.depth_noise * distance), told)
     return motion_model.viewing_noise(places, lateral, depth)
 
 
-def _median(uncertainty: NDArray[np.floating]) -> float:
-    told = uncertainty[np.isfinite(uncertainty)]
-    return float(np.median(told)) if len(told) else 0.0
+def _middles(joints3d: Floats) -> Floats:
+    """[N,J,3] m -> [N,3] m: the mean of the coordinates that are known."""
+    known = ~np.isnan(joints3d)
+    return np.where(known, joints3d, 0.0).sum(1) / known.sum(1)
+
+
+def _medians(uncertainty: Floats) -> Floats:
+    """[N,J] -> [N]: the median of what is finite, 0 where nothing is."""
+    ordered = np.sort(np.where(np.isfinite(uncertainty), uncertainty, np.nan))
+    count = np.isfinite(ordered).sum(1)
+    rows = np.arange(len(ordered))
+    middle = (ordered[rows, np.maximum(count - 1, 0) // 2] + ordered[rows, count // 2]) / 2
+    return np.where(count > 0, middle, 0.0)
 
 
 def _objects(poses: Sequence[Pose3D]) -> NDArray[np.object_]:
