@@ -173,23 +173,23 @@ class PosePipeline:
         if self.seconds_back:
             self.reset()
         if detections is not None:
-            poses = self._poses(image_rgb, camera, detections, own_boxes=False)
+            poses, _ = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
-        carried = self._carried(camera, stamp_s)
+        carried, is_named = self._carried(camera, stamp_s)
         fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
-        poses = self._poses(image_rgb, camera, people, own_boxes=True, backed=same.any(0))
-        return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True), camera)
+        poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, backed=same.any(0), is_named=is_named)
+        return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True, vouched=~alone), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
         check_image(image_rgb, camera)
         if boxes is None:
             found = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
-            return self._converted(self._poses(image_rgb, camera, found, own_boxes=True), camera)
+            return self._converted(self._poses(image_rgb, camera, found, own_boxes=True)[0], camera)
         given = Detections.from_boxes(np.asarray(boxes))
-        return self._converted(self._poses(image_rgb, camera, given, own_boxes=False), camera)
+        return self._converted(self._poses(image_rgb, camera, given, own_boxes=False)[0], camera)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
         """Name, bare forward pass and spec of each network, for measuring what the pipeline adds to them."""
@@ -225,20 +225,29 @@ class PosePipeline:
             return None
         return self._views_per_frame if somebody_known else 2 * self._views_per_frame
 
-    def _carried(self, camera: Camera, stamp_s: float) -> Detections:
-        """Where the people of the last frames are looked for in this one, if the engine can tell that they left."""
-        poses = self._tracker.seen_since(stamp_s - _CARRY_S) if self.engine.scores_people else []
-        if not poses:
-            return Detections.from_boxes(np.zeros((0, 4)))
+    def _carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_]]:
+        """Where the N people of the last frames are looked for in this one, if the engine can tell that they left, and
+        [N] who of them has an id."""
+        poses, is_named = self._tracker.seen_since(stamp_s - _CARRY_S)
+        if not poses or not self.engine.scores_people:
+            return Detections.from_boxes(np.zeros((0, 4))), _NOBODY
         joints2d = np.stack([pose.joints2d for pose in poses])
         boxes = (
             self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
         )
-        return Detections(boxes, np.array([pose.score for pose in poses]), self._regions.torso_axes(joints2d))
+        scores = np.array([pose.score for pose in poses])
+        return Detections(boxes, scores, self._regions.torso_axes(joints2d)), is_named
 
-    def _followed(self, poses: list[Pose3D], camera: Camera, stamp_s: float, own_boxes: bool) -> list[TrackedPose]:
+    def _followed(
+        self,
+        poses: list[Pose3D],
+        camera: Camera,
+        stamp_s: float,
+        own_boxes: bool,
+        vouched: NDArray[np.bool_] | None = None,
+    ) -> list[TrackedPose]:
         """The people who have an id, with smoothed joints. The tracker keeps the joints as they were seen."""
-        tracked = self._tracker.update(poses, stamp_s)
+        tracked = self._tracker.update(poses, stamp_s, vouched)
         if not tracked or self.smoothing.method == "none":
             return tracked
         joints3d = self._smoother.smoothed(
@@ -260,18 +269,24 @@ class PosePipeline:
         detections: Detections,
         own_boxes: bool,
         backed: NDArray[np.bool_] = _NOBODY,
-    ) -> list[Pose3D]:
-        """The plausible poses, each person once; the first detections are people of the frames before, one for each of
-        ``backed``: whether the detector sees them in this frame, too."""
+        is_named: NDArray[np.bool_] = _NOBODY,
+    ) -> tuple[list[Pose3D], NDArray[np.bool_]]:
+        """The plausible poses, each person once, and for whom of them only their own last pose speaks.
+
+        The first detections are people of the frames before, one for each of ``backed``, whether the detector sees them
+        in this frame, too, and of ``is_named``, whether they have an id.
+        """
         seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views)
         joints3d, person_scores = seen.joints3d, seen.scores
         joints2d, _ = camera.project(joints3d)
         scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
         boxes = self._regions.boxes(joints2d, camera)
-        is_known = np.arange(len(detections)) < len(backed)
-        # Whom only their own last pose vouches for must be seen clearly: a wrong pose asks for a wrong crop, and so on.
-        alone = is_known.copy()
-        alone[is_known] = ~backed
+        is_carried = np.arange(len(detections)) < len(backed)
+        is_known = np.zeros(len(detections), bool)
+        is_known[is_carried] = is_named
+        # They must be seen clearly: a wrong pose asks for a wrong crop, and so on.
+        alone = np.zeros(len(detections), bool)
+        alone[is_carried] = ~backed
         # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
         pose_boxes = self._regions.squares(joints2d, camera) if own_boxes and self._body_upright else boxes
         good = (person_scores >= self.spec.min_person_score) & (scores >= self.min_score)
@@ -284,12 +299,13 @@ class PosePipeline:
                 & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
                 & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
                 & plausibility.views_agree(seen.posture_spread, self.plausible)
-                & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_known))
+                & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_carried))
             )
             at = np.flatnonzero(good)
             kept = at[plausibility.kept_by_nms(joints3d[at], joints2d[at], scores[at], is_known[at], self.plausible)]
         boxes = boxes if own_boxes else detections.boxes
-        return [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in kept]
+        poses = [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in kept]
+        return poses, alone[kept]
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:
         """The poses in the joints of the convention; what finds and follows people goes by the engine's own."""

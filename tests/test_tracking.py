@@ -282,7 +282,9 @@ def test_after_a_reset_everybody_is_new_and_no_id_is_used_twice() -> None:
     tracker = Tracker()
     assert ids(tracker, [(0, 0, 3), (1, 0, 3)], 5.0) == [1, 2]
     tracker.reset()
-    assert tracker.seen_since(-1.0) == []
+    poses, is_named = tracker.seen_since(-1.0)
+    assert poses == []
+    assert len(is_named) == 0
     assert ids(tracker, [(0, 0, 3)], 0.0) == [3]
 
 
@@ -290,8 +292,72 @@ def test_who_was_seen_lately_with_and_without_an_id() -> None:
     tracker = Tracker()
     ids(tracker, [(0, 0, 3), (2, 0, 3)], 0.0)
     tracker.update([pose_at((2, 0, 3)), pose_at((-2, 0, 5), 0.6)], 0.5)
-    assert len(tracker.seen_since(0.0)) == 3
-    assert [pose.score for pose in tracker.seen_since(0.3)] == [0.9, 0.6]
+    assert len(tracker.seen_since(0.0)[0]) == 3
+    poses, is_named = tracker.seen_since(0.3)
+    assert [pose.score for pose in poses] == [0.9, 0.6]
+    assert list(is_named) == [True, False]
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+def test_a_second_look_at_somebody_known_has_no_id_in_one_frame(scale: float) -> None:
+    """The same body, taken for one nearer or farther: sure of itself and outside every gate."""
+    tracker = Tracker()
+    assert ids(tracker, [(0, 0, 6)], 0.0) == [1]
+    assert ids(tracker, [(0, 0, 6), (0.1 * scale, 0, 6 * scale)], 0.1) == [1]
+    assert ids(tracker, [(0, 0, 6)], 0.2) == [1]
+
+
+def test_who_steps_out_from_behind_somebody_has_an_id_after_a_few_frames() -> None:
+    tracker = Tracker()
+    assert ids(tracker, [(0, 0, 3)], 0.0) == [1]
+    steps = [ids(tracker, [(0, 0, 3), (0.1 + 0.05 * k, 0, 4.5)], 0.1 * (k + 1)) for k in range(4)]
+    assert steps == [[1], [1], [1, 2], [1, 2]]
+
+
+def test_somebody_new_beside_somebody_known_has_an_id_at_once() -> None:
+    tracker = Tracker()
+    assert ids(tracker, [(0, 0, 3)], 0.0) == [1]
+    assert ids(tracker, [(0, 0, 3), (0.7, 0, 3)], 0.1) == [1, 2]
+
+
+def test_two_who_are_new_together_have_ids_at_once_even_one_before_the_other() -> None:
+    assert ids(Tracker(), [(0, 0, 3), (0.2, 0, 4.5)], 0.0) == [1, 2]
+
+
+NOT_VOUCHED = np.zeros(1, bool)
+
+
+def test_what_only_a_last_pose_speaks_for_is_nobody_new() -> None:
+    tracker = Tracker()
+    assert tracker.update([pose_at((0, 0, 6))], 0.0, NOT_VOUCHED) == []
+    assert ids(tracker, [(0, 0, 6)], 0.1) == [1]
+    assert tracker.update([pose_at((0, 0, 1.5))], 0.2, NOT_VOUCHED) == []
+    assert len(tracker.seen_since(0.0)[0]) == 1
+    assert [tracked.track_id for tracked in tracker.update([pose_at((0, 0, 6))], 0.3, NOT_VOUCHED)] == [1]
+
+
+@pytest.mark.parametrize("factor", [0.93, 1.08])
+def test_nobody_drifts_off_unless_vouched_for(factor: float) -> None:
+    """Each step is within the gate; a pose that is too large asks for a crop that is too large, and so on."""
+    drifting, vouched = Tracker(), Tracker()
+    ids(drifting, [(0, 0, 6)], 0.0)
+    ids(vouched, [(0, 0, 6)], 0.0)
+    kept, alive = [], []
+    for step in range(1, 11):
+        pose = pose_at((0, 0, 6 * factor**step))
+        kept += [bool(drifting.update([pose], step / 30, NOT_VOUCHED))]
+        alive += [bool(vouched.update([pose], step / 30))]
+    assert all(alive)
+    assert kept[0]
+    assert not any(kept[6:])
+
+
+def test_who_walks_up_to_the_camera_unseen_by_the_detector_keeps_their_id() -> None:
+    tracker = Tracker()
+    ids(tracker, [(0, 0, 6)], 0.0)
+    for frame in range(1, 46):
+        pose = pose_at((0, 0, 6 - 1.4 * frame / 15))
+        assert [tracked.track_id for tracked in tracker.update([pose], frame / 15, NOT_VOUCHED)] == [1]
 
 
 @settings(deadline=None, max_examples=40)
