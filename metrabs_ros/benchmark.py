@@ -26,6 +26,8 @@ Image = NDArray[np.uint8]
 # Frames per second of the paper's system (RTX 2080 Ti, ResNet-50, without detection) by the number of people.
 PAPER_FRAMES_PER_S = {1: 128, 2: 118, 4: 98, 8: 67, 16: 41}
 BATCHES = (1, 2, 4, 8, 16, 32)
+# Frames before the first that is measured.
+_FILL_CACHES = 3
 # Around a person's box, so that the crop still shows what was around them.
 _MARGIN = 0.15
 
@@ -79,9 +81,8 @@ def crowd(people: Sequence[Image], count: int, size: tuple[int, int]) -> Crowd:
     """``count`` of the pictures of one person each, in turn, side by side in a picture of ``size`` (width, height)."""
     if not people:
         raise InputError("Nobody was found in INPUT: give a video or an image with people who can be seen well.")
-    columns = int(np.ceil(np.sqrt(count * size[0] / size[1] / 2)))
-    rows = int(np.ceil(count / columns))
-    wide, high = size[0] // columns, size[1] // rows
+    wide, high = _largest_cell(people, count, size)
+    columns = size[0] // wide
     image = np.full((size[1], size[0], 3), 128, np.uint8)
     boxes = []
     for i in range(count):
@@ -93,6 +94,12 @@ def crowd(people: Sequence[Image], count: int, size: tuple[int, int]) -> Crowd:
         inner = np.array([small.shape[1], small.shape[0]]) / (1 + 2 * _MARGIN)
         boxes.append([*(np.array([x, y]) + inner * _MARGIN), *inner])
     return Crowd(image, np.array(boxes))
+
+
+def _largest_cell(people: Sequence[Image], count: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the cells, ``count`` of them in ``size``, in which the smallest person is largest."""
+    cells = [(size[0] // columns, size[1] // -(-count // columns)) for columns in range(1, count + 1)]
+    return max(cells, key=lambda cell: min(min(cell[0] / p.shape[1], cell[1] / p.shape[0]) for p in people[:count]))
 
 
 def people_in(images: Sequence[Image], pipeline: PosePipeline, camera: Camera, most: int = 16) -> list[Image]:
@@ -110,7 +117,8 @@ def people_in(images: Sequence[Image], pipeline: PosePipeline, camera: Camera, m
 
 
 def frame_cost(pipeline: PosePipeline, scene: Crowd, camera: Camera, rounds: int, detects: bool) -> FrameCost:
-    """The cost of frames of a scene; with ``detects`` its people are found and followed, else their boxes are given."""
+    """The cost of frames of a scene whose people's boxes are given, or with ``detects`` only once: from then on the
+    detector looks for people and these are followed, whether it would find them or not."""
     timed: list[TimedNetwork] = []
 
     def around(network: Network) -> Network:
@@ -120,11 +128,11 @@ def frame_cost(pipeline: PosePipeline, scene: Crowd, camera: Camera, rounds: int
     watched = pipeline.shared(around, 1, 1)
     spec = pipeline.spec
     rows = []
-    for i in range(rounds + 3):
+    for i in range(rounds + _FILL_CACHES):
         for network in timed:
             network.seconds = 0.0
         start = time.perf_counter()
-        poses = watched.process(scene.image, camera, i / 30, None if detects else scene.detections)
+        poses = watched.process(scene.image, camera, i / 30, None if detects and i else scene.detections)
         whole = time.perf_counter() - start
         inside = sum(network.seconds for network in timed)
         boxes = np.array([pose.box for pose in poses]).reshape(-1, 4)
@@ -132,8 +140,7 @@ def frame_cost(pipeline: PosePipeline, scene: Crowd, camera: Camera, rounds: int
         virtual, _ = crop.virtual_cameras(camera, boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
         crop.warp(scene.image, camera, virtual, spec.crop.gamma, spec.crop.resampling)
         rows.append([len(poses), whole, inside, time.perf_counter() - start, whole / inside - 1])
-    # The first frames fill caches and find the people.
-    return FrameCost(len(scene.boxes), *(float(value) for value in np.median(rows[3:], axis=0)))
+    return FrameCost(len(scene.boxes), *(float(value) for value in np.median(rows[_FILL_CACHES:], axis=0)))
 
 
 def crops_per_s(pipeline: PosePipeline, rounds: int) -> dict[int, float]:

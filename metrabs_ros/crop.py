@@ -126,7 +126,9 @@ def warp(
     def fill_band(task: tuple[int, slice]) -> None:
         i, rows = task
         grid = grids[i, rows.start // _GRID_PITCH : -(-rows.stop // _GRID_PITCH) + 1]
-        H = None if H_img_crop is None else H_img_crop[i] @ np.array([[1, 0, 0], [0, 1, rows.start], [0, 0, 1]])
+        H = None if H_img_crop is None else H_img_crop[i].copy()
+        if H is not None:
+            H[:, 2] += H[:, 1] * rows.start
         _resample(image, grid, H, squares[i], exponents[i], crops[i, rows])
 
     _in_parallel(fill_band, [(i, rows) for i in range(len(virtual)) for rows in bands])
@@ -235,9 +237,10 @@ def _resample(
     scale = 1 / squares.pitch
     offset = (0.5 - corner) * scale - 0.5
     if H_img_crop is not None and reached is grid:
-        onto_squares = np.array([[scale, 0, offset[0]], [0, scale, offset[1]], [0, 0, 1]])
+        H_squares_crop = H_img_crop * [[scale], [scale], [1]]
+        H_squares_crop[:2] += offset[:, None] * H_img_crop[2]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpPerspective(light, onto_squares @ H_img_crop, (out.shape[1], len(out)), out, flags, leaving)
+        cv2.warpPerspective(light, H_squares_crop, (out.shape[1], len(out)), out, flags, leaving)
     else:
         on_squares = np.where(grid > _NOWHERE / 2, grid * scale + offset, _NOWHERE).astype(np.float32)
         cv2.remap(light, _upsampled(on_squares, out.shape[1], len(out)), None, cv2.INTER_LINEAR, out, leaving)

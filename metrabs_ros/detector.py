@@ -104,7 +104,7 @@ def view_pixels(image: NDArray[np.uint8], view: View, size: int) -> NDArray[np.f
     small = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     part = image[top:bottom, left:right]
     # Halving is ten times as fast as means over squares that are not whole.
-    while part.shape[0] >= 4 * small[1] and part.shape[1] >= 4 * small[0]:
+    while part.shape[0] >= 2 * small[1] and part.shape[1] >= 2 * small[0]:
         part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
     part = cv2.resize(part, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     pixels = np.zeros((size, size, 3), np.float32)
