@@ -318,7 +318,7 @@ def test_synthetic_people_are_told_apart_by_size_roll_truncation_and_occlusion()
     crowd[1].image[v - 2 : v + 3, u - 2 : u + 3] = 0  # outside the real picture
     groups = synthetic.groups_of(crowd, truth)
     size, roll, cut, hidden = groups.values()
-    assert size["1.1–1.4 m"].tolist() == [False, True, False]
+    assert size["1.1–1.3 m"].tolist() == [False, True, False]
     assert roll["45–90°"].tolist() == [False, True, False]
     assert cut["0"].tolist() == [True, False, False]
     assert cut["1–3"].tolist() == [False, True, False]

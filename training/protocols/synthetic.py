@@ -82,7 +82,7 @@ def groups_of(people: Sequence[Example], joints3d: Floats) -> dict[str, dict[str
     size, roll = stature(joints3d), lean(np.stack([example.joints2d for example in people]))
     outside, hidden = np.array([_unseen(example) for example in people], int).T
     return {
-        "size (height along the body)": _binned(size, ((0, 1.1), (1.1, 1.4), (1.4, 1.6), (1.6, 9)), "{:.1f}–{:.1f} m"),
+        "size (height along the body)": _binned(size, ((0, 1.1), (1.1, 1.3), (1.3, 1.5), (1.5, 1.7), (1.7, 9)), "{:.1f}–{:.1f} m"),
         "roll on the crop": _binned(roll, ((0, 15), (15, 45), (45, 90), (90, 181)), "{:.0f}–{:.0f}°"),
         "truncated joints of 27": _binned(outside, ((0, 1), (1, 4), (4, 9), (9, 28)), "{:.0f}–{:.0f}"),
         "hidden joints of 27": _binned(hidden, ((0, 4), (4, 9), (9, 14), (14, 28)), "{:.0f}–{:.0f}"),
