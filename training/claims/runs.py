@@ -106,7 +106,7 @@ class RunConfig:
         return Schedule(base=self.rate, warm_up=20)
 
 
-_BASE = RunConfig(strides=(32, 16, 8))
+_BASE = RunConfig(strides=(32, 16, 8, 4))
 VARIANTS: dict[str, RunConfig] = {
     "base": _BASE,
     "normal striding": replace(_BASE, centred=False),
