@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "built_engines": {"errors", "model_spec", "strict", "weights"},
     "backends": {"built_engines", "crop_plan", "errors", "model_spec"},
     "released": {"errors", "joint_transform", "model_spec", "skeleton", "strict", "weights"},
-    "engine": {"backends", "errors", "model_spec", "strict", "weights"},
+    "engine": {"backends", "crop_plan", "errors", "model_spec", "strict", "weights"},
     "build_engine": {"backends", "built_engines", "engine", "errors", "model_spec", "weights"},
     "auto_build": {"build_engine", "model_spec"},
     "reference_people": {"errors", "model_spec"},
@@ -58,7 +58,8 @@ MAY_IMPORT = {
     },
     "detector": {"engine", "errors", "model_spec", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
-    "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty"},
+    "warp_choice": set(),
+    "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty", "warp_choice"},
     "finder": {
         "augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "iterated_camera", "pose",
         "regions",
