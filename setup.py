@@ -52,7 +52,13 @@ setup(
     extras_require={
         "cpu": ["onnxruntime>=1.17", "openvino>=2024.0"],
         "tensorrt": ["cuda-python>=12", "onnx>=1.14", "onnxruntime>=1.17"],
-        "tensorrt_rtx": ["tensorrt-rtx-cu13>=1.7", "cuda-python>=13", "onnx>=1.14", "onnxruntime>=1.17"],
+        "tensorrt_rtx": [
+            "tensorrt-rtx-cu13>=1.7",
+            "cuda-python>=13",
+            "nvidia-cuda-nvrtc>=13",
+            "onnx>=1.14",
+            "onnxruntime>=1.17",
+        ],
         "onnxruntime": ["onnxruntime>=1.17"],
         "openvino": ["openvino>=2024.0"],
         "video": ["av>=12"],

@@ -4,13 +4,15 @@ is launched. Real GPUs: test_gpu.py."""
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from cuda.bindings import driver
+from cuda.bindings import driver, runtime
 from fake_gpu import FakeDevice, array_at
 from kernels_on_cpu import compiled_as_cpp, run_as_cpp
 from lenses_for_tests import LENSES
@@ -25,6 +27,7 @@ from metrabs_ros.crop_plan import NOWHERE
 from metrabs_ros.engine import network_input
 from metrabs_ros.model_spec import InputSpec
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE = (1920, 1440)
 SIDE = 100
 UP = (0.0, -1.0, 0.0)
@@ -146,9 +149,14 @@ def test_what_the_compiler_refuses_is_a_sentence() -> None:
         nvrtc.compiled(kernel_source(), "2.0")
 
 
-def test_no_compiler_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+
+
+@pytest.mark.usefixtures("no_nvrtc")
+def test_no_compiler_is_a_sentence() -> None:
     with pytest.raises(DeviceError, match=r"^there is no NVRTC \(.*; `pip install cuda-python nvidia-cuda-nvrtc`\)$"):
         nvrtc.compiled(kernel_source(), "8.6")
 
@@ -181,8 +189,10 @@ class FakeDriver:
 def test_cuda_python_hands_the_kernel_its_arguments(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     fake, calls = FakeDevice(gpu=Gpu("Fake GPU", "8.6", "1.0")), FakeDriver()
     monkeypatch.setattr(device_cuda_python, "driver", calls)
+    streams = SimpleNamespace(cudaError_t=runtime.cudaError_t, cudaStreamDestroy=lambda _: (0,))
+    monkeypatch.setattr(device_cuda_python, "cudart", streams)
     device = object.__new__(device_cuda_python.CudaPythonDevice)
-    device.gpu, device.stream, device._context, device._modules = fake.gpu, 7, None, []
+    device.gpu, device.stream, device._stream, device._context, device._modules = fake.gpu, 7, 7, None, []
     fake.kernel, fake.run_kernel = device.kernel, device.run_kernel
     camera = enlarged(LENSES["equidistant"])
     virtual, _ = crop.virtual_cameras(camera, BOXES, SIDE, UP)
@@ -193,6 +203,8 @@ def test_cuda_python_hands_the_kernel_its_arguments(image: np.ndarray, monkeypat
         *("cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuModuleLoadData", "cuModuleGetFunction"),
         *("cuCtxSetCurrent", "cuLaunchKernel") * 2,
     ]
+    device.close()
+    assert calls.calls[-3:] == ["cuCtxSetCurrent", "cuModuleUnload", "cuDevicePrimaryCtxRelease"]
 
 
 def test_cuda_pythons_refusals_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +214,64 @@ def test_cuda_pythons_refusals_are_ours(monkeypatch: pytest.MonkeyPatch) -> None
         checked((driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY, None))
     with pytest.raises(DeviceError, match="CUDA_ERROR_NO_BINARY_FOR_GPU"):
         checked((driver.CUresult.CUDA_ERROR_NO_BINARY_FOR_GPU, None))
+
+
+class FakePycuda:
+    """As much of pycuda as kernels take; nvcc "compiles" where there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, nvcc: bool) -> None:
+        package, self.driver, compiler = (ModuleType(name) for name in ("pycuda", "pycuda.driver", "pycuda.compiler"))
+        self.launched: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.compiled: list[tuple[str, dict[str, Any]]] = []
+
+        def compile_by_nvcc(source: str, **options: Any) -> bytes:
+            if not nvcc:
+                raise FileNotFoundError("nvcc")
+            self.compiled.append((source, options))
+            return b"by nvcc"
+
+        def module_from_buffer(code: bytes) -> Any:
+            def function(*arguments: Any, **options: Any) -> None:
+                self.launched.append((arguments, options))
+
+            return SimpleNamespace(get_function=lambda name: function, code=code)
+
+        self.driver.module_from_buffer = module_from_buffer
+        compiler.compile = compile_by_nvcc
+        package.driver, package.compiler = self.driver, compiler
+        for module in (package, self.driver, compiler):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        # Imported anew, and forgotten after the test.
+        name = "metrabs_ros.backends.trt.device_pycuda"
+        monkeypatch.setitem(sys.modules, name, package)
+        del sys.modules[name]
+        self.device = object.__new__(importlib.import_module(name).PycudaDevice)
+        self.device.gpu, self.device._modules, self.device._stream = Gpu("Fake GPU", "8.7", "1.0"), [], "stream"
+
+
+def test_pycuda_takes_what_nvrtc_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePycuda(monkeypatch, nvcc=False)
+    kernel = fake.device.kernel(kernel_source(), "warp")
+    assert fake.device._modules[0].code.startswith(b"\x7fELF")
+    fake.device.run_kernel(kernel, (1, 2, 3), (4, 5, 6), [np.uint64(7), np.int32(8)])
+    assert fake.launched == [((7, 8), {"grid": (1, 2, 3), "block": (4, 5, 6), "stream": "stream"})]
+
+
+@pytest.mark.usefixtures("no_nvrtc")
+def test_pycuda_takes_what_nvcc_compiles_where_there_is_no_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePycuda(monkeypatch, nvcc=True)
+    fake.device.kernel(kernel_source(), "warp")
+    assert fake.device._modules[0].code == b"by nvcc"
+    assert fake.compiled[0][1] == {"options": ["--fmad=false"], "arch": "sm_87", "no_extern_c": True}
+
+
+@pytest.mark.usefixtures("no_nvrtc")
+def test_pycuda_without_any_compiler_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match=r"^there is no NVRTC \(.*\); nvcc: nvcc$"):
+        FakePycuda(monkeypatch, nvcc=False).device.kernel(kernel_source(), "warp")
+
+
+def test_the_kernel_is_a_part_of_the_package() -> None:
+    """setup.py must name it: setuptools leaves out what is no Python."""
+    assert kernel_source().count("__global__") == 1
+    assert 'package_data={f"{PACKAGE}.backends.trt": ["*.cu"]}' in (ROOT / "setup.py").read_text(encoding="utf-8")
