@@ -33,6 +33,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={f"{PACKAGE}.backends.trt": ["*.cu"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (SHARE, ["package.xml"]),
@@ -51,7 +52,13 @@ setup(
     extras_require={
         "cpu": ["onnxruntime>=1.17", "openvino>=2024.0"],
         "tensorrt": ["cuda-python>=12", "onnx>=1.14", "onnxruntime>=1.17"],
-        "tensorrt_rtx": ["tensorrt-rtx-cu13>=1.7", "cuda-python>=13", "onnx>=1.14", "onnxruntime>=1.17"],
+        "tensorrt_rtx": [
+            "tensorrt-rtx-cu13>=1.7",
+            "cuda-python>=13",
+            "nvidia-cuda-nvrtc>=13",
+            "onnx>=1.14",
+            "onnxruntime>=1.17",
+        ],
         "onnxruntime": ["onnxruntime>=1.17"],
         "openvino": ["openvino>=2024.0"],
         "video": ["av>=12"],

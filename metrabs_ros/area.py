@@ -38,23 +38,39 @@ class Squares:
         left, top = (max(0, int(np.floor(grid[..., axis].min())) - pitch) for axis in (0, 1))
         return cls(pitch, left, top)
 
-    def means(
-        self, image: NDArray[np.uint8], pixels: NDArray[np.float32], decoding: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.intp]] | None:
-        """Linear light of the squares that pixels [...,2] (x, y) lie in and between, framed by one more of black, and
-        the top-left pixel of the first; None where all of them lie outside image [H,W,3] uint8.
+    def reached(
+        self, size: tuple[int, int], pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """The first (x, y) of the squares that pixels [...,2] (x, y) lie in and between and one past the last of them,
+        counted from (left, top); None where all of them lie outside an image of ``size`` (width, height).
 
-        Squares that are not whole are left out. decoding [256]: linear light of each 8-bit value.
+        Squares that are not whole are left out.
         """
         pitch, corner = self.pitch, np.array([self.left, self.top])
-        whole = np.maximum(np.array([image.shape[1], image.shape[0]]) - corner, 0) // pitch
+        whole = np.maximum(np.array(size) - corner, 0) // pitch
         x, y = pixels[..., 0], pixels[..., 1]
         low, high = np.array([[x.min(), y.min()], [x.max(), y.max()]]) - corner
         first = np.clip(np.floor(low / pitch) - 1, 0, whole).astype(int)
         end = np.clip(np.ceil(high / pitch) + 2, 0, whole).astype(int)
-        if (end <= first).any():
-            return None
-        (left, top), (right, bottom) = (corner + first * pitch).tolist(), (corner + end * pitch).tolist()
+        return None if (end <= first).any() else (first, end)
+
+    def corner_of(self, square: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The top-left pixel (x, y) of a square (x, y)."""
+        return np.array([self.left, self.top]) + square * self.pitch
+
+    def means(
+        self,
+        image: NDArray[np.uint8],
+        first: NDArray[np.intp],
+        end: NDArray[np.intp],
+        decoding: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Linear light of the squares from ``first`` to before ``end``, framed by one more of black.
+
+        decoding [256]: linear light of each 8-bit value of image [H,W,3].
+        """
+        pitch = self.pitch
+        (left, top), (right, bottom) = self.corner_of(first).tolist(), self.corner_of(end).tolist()
         wide, tall = (end - first).tolist()
         framed = np.empty((tall + 2, wide + 2, 3), np.float32)
         framed[[0, -1]] = framed[:, [0, -1]] = decoding[0]
@@ -66,4 +82,4 @@ class Squares:
                 cv2.LUT(values, decoding, strip)
             else:
                 cv2.resize(cv2.LUT(values, decoding), strip.shape[1::-1], strip, interpolation=cv2.INTER_AREA)
-        return framed, corner + (first - 1) * pitch
+        return framed

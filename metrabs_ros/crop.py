@@ -20,20 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from metrabs_ros import pyramid
 from metrabs_ros.area import Squares
 from metrabs_ros.camera import Camera
+from metrabs_ros.crop_plan import BLACK, GAMMA, GRID_PITCH, NOWHERE, CropPlan, decoding
 from metrabs_ros.small_matrices import cross, inverse
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
-_GAMMA = 2.2
-# Lens distortion is followed on a grid of this pitch, px of the crop, and interpolated between.
-_GRID_PITCH = 8
 # Crops made at the same time; more would take the cores from the rest of the robot.
 _MOST_THREADS = 4
-# Instead of no light at all, of which OpenCV takes a power in three times as long.
-_BLACK = 1e-30
-# An image point that the lens model does not reach is read from here: outside every image.
-_NOWHERE = -1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,33 +99,39 @@ def warp(
     shows, it reads means over ``resampling`` "area": squares of as many image pixels as one of its own spans, or
     "pyramid": the levels 1, 2 and 4 px, level floor(-log2 scale) clipped to 0..2, as the released code does.
     """
+    if resampling == "area":
+        return made(image, planned(camera, virtual, gamma))
     crops = np.empty((len(virtual), virtual.side, virtual.side, 3), np.float32)
-    exponents = np.broadcast_to(np.asarray(gamma, np.float64) / _GAMMA, len(virtual)).tolist()
-    if resampling == "pyramid":
+    exponents = _exponents(gamma, len(virtual))
 
-        def fill(i: int) -> None:
-            pixels = _seen_pixels(camera, virtual.taken(slice(i, i + 1)), 1)[0, : virtual.side, : virtual.side]
-            scale = abs(virtual.K[i, 0, 0]) / camera.K[0, 0]
-            cv2.pow(pyramid.sampled(image, pixels, scale, _decoding()), exponents[i], crops[i])
+    def fill(i: int) -> None:
+        pixels = _seen_pixels(camera, virtual.taken(slice(i, i + 1)), 1)[0, : virtual.side, : virtual.side]
+        scale = abs(virtual.K[i, 0, 0]) / camera.K[0, 0]
+        cv2.pow(pyramid.sampled(image, pixels, scale, decoding()), exponents[i], crops[i])
 
-        _in_parallel(fill, range(len(virtual)))
-        return crops
+    _in_parallel(fill, range(len(virtual)))
+    return crops
 
-    grids = _source_grids(camera, virtual)
+
+def planned(camera: Camera, virtual: VirtualCameras, gamma: ArrayLike = 1.0) -> CropPlan:
+    """What ``warp`` reads, resampling "area"."""
+    grids = _seen_pixels(camera, virtual, GRID_PITCH).astype(np.float32)
     H_img_crop = None if camera.is_distorted else camera.K @ virtual.R_crop_cam.transpose(0, 2, 1) @ virtual.K_inv
+    squares = [Squares.under(grid, GRID_PITCH) for grid in grids]
+    return CropPlan(virtual.side, grids, H_img_crop, squares, _exponents(gamma, len(virtual)))
+
+
+def made(image: NDArray[np.uint8], plan: CropPlan) -> NDArray[np.float32]:
+    """The crops of a plan, as ``warp`` gives them."""
+    crops = np.empty((len(plan), plan.side, plan.side, 3), np.float32)
     # One crop alone is made in as many bands as there are threads.
-    bands = _bands(virtual.side, -(-_thread_count() // max(1, len(virtual))))
-    squares = [Squares.under(grid, _GRID_PITCH) for grid in grids]
+    bands = _bands(plan.side, -(-_thread_count() // max(1, len(plan))))
 
     def fill_band(task: tuple[int, slice]) -> None:
         i, rows = task
-        grid = grids[i, rows.start // _GRID_PITCH : -(-rows.stop // _GRID_PITCH) + 1]
-        H = None if H_img_crop is None else H_img_crop[i].copy()
-        if H is not None:
-            H[:, 2] += H[:, 1] * rows.start
-        _resample(image, grid, H, squares[i], exponents[i], crops[i, rows])
+        _resample(image, plan, i, rows, crops[i, rows])
 
-    _in_parallel(fill_band, [(i, rows) for i in range(len(virtual)) for rows in bands])
+    _in_parallel(fill_band, [(i, rows) for i in range(len(plan)) for rows in bands])
     return crops
 
 
@@ -191,9 +191,9 @@ def _looking_along(forward: Floats, up: Floats) -> Floats:
     return np.stack([x, y, forward], 1)
 
 
-def _source_grids(camera: Camera, virtual: VirtualCameras) -> NDArray[np.float32]:
-    """Image pixels [N,G,G,2] at which a grid of crop pixels, ``_GRID_PITCH`` apart, is to be read."""
-    return _seen_pixels(camera, virtual, _GRID_PITCH).astype(np.float32)
+def _exponents(gamma: ArrayLike, count: int) -> list[float]:
+    """From linear light to the values of ``count`` crops."""
+    return np.broadcast_to(np.asarray(gamma, np.float64) / GAMMA, count).tolist()
 
 
 def _seen_pixels(camera: Camera, virtual: VirtualCameras, pitch: int) -> Floats:
@@ -202,54 +202,37 @@ def _seen_pixels(camera: Camera, virtual: VirtualCameras, pitch: int) -> Floats:
     on_crop = np.stack([*np.meshgrid(steps, steps), np.ones((len(steps), len(steps)))], -1)
     rays = on_crop.reshape(-1, 3) @ (virtual.K_inv.transpose(0, 2, 1) @ virtual.R_crop_cam)
     pixels, valid = camera.project(rays.reshape(len(virtual), *on_crop.shape))
-    pixels[~valid] = _NOWHERE
+    pixels[~valid] = NOWHERE
     return pixels
 
 
 def _bands(side: int, count: int) -> list[slice]:
     """The rows of a crop in ``count`` parts that begin on the grid, or in fewer."""
-    rows = -(-side // (_GRID_PITCH * count)) * _GRID_PITCH
+    rows = -(-side // (GRID_PITCH * count)) * GRID_PITCH
     return [slice(start, min(start + rows, side)) for start in range(0, side, rows)]
 
 
-def _resample(
-    image: NDArray[np.uint8],
-    grid: NDArray[np.float32],
-    H_img_crop: Floats | None,
-    squares: Squares,
-    exponent: float,
-    out: NDArray[np.float32],
-) -> None:
-    """Fill ``out`` [R,S,3] through the homography of a pinhole camera, or through the grid where there is none.
-
-    ``exponent`` takes linear light to the values of the crop.
-    """
-    out[:] = _BLACK
-    reached = grid
-    if grid.min() < _NOWHERE / 2:
-        reached = grid[(grid > _NOWHERE / 2).all(-1)]
-    means = squares.means(image, reached, _decoding()) if reached.size else None
-    if means is None:
+def _resample(image: NDArray[np.uint8], plan: CropPlan, i: int, rows: slice, out: NDArray[np.float32]) -> None:
+    """Fill ``out`` [R,S,3] with rows of a crop."""
+    out[:] = BLACK
+    reading = plan.reading(i, rows, (image.shape[1], image.shape[0]))
+    if reading is None:
         return
-    light, corner = means
+    light = reading.squares.means(image, reading.first, reading.end, decoding())
     # Pixels outside the frame of black are left as they are: OpenCV takes as long for them as for all others.
     leaving = cv2.BORDER_TRANSPARENT
-    scale = 1 / squares.pitch
-    offset = (0.5 - corner) * scale - 0.5
-    if H_img_crop is not None and reached is grid:
-        H_squares_crop = H_img_crop * [[scale], [scale], [1]]
-        H_squares_crop[:2] += offset[:, None] * H_img_crop[2]
+    if reading.grid is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpPerspective(light, H_squares_crop, (out.shape[1], len(out)), out, flags, leaving)
+        cv2.warpPerspective(light, reading.H_squares_crop, (out.shape[1], len(out)), out, flags, leaving)
     else:
-        on_squares = np.where(grid > _NOWHERE / 2, grid * scale + offset, _NOWHERE).astype(np.float32)
-        cv2.remap(light, _upsampled(on_squares, out.shape[1], len(out)), None, cv2.INTER_LINEAR, out, leaving)
-    cv2.pow(out, exponent, out)
+        places = _upsampled(reading.grid, out.shape[1], len(out))
+        cv2.remap(light, places, None, cv2.INTER_LINEAR, out, leaving)
+    cv2.pow(out, plan.exponents[i], out)
 
 
 def _upsampled(grid: NDArray[np.float32], wide: int, tall: int) -> NDArray[np.float32]:
     """The grid interpolated to every crop pixel: bilinear, so exact at the grid's points."""
-    x, y = np.meshgrid(*(np.arange(count, dtype=np.float32) / _GRID_PITCH for count in (wide, tall)))
+    x, y = np.meshgrid(*(np.arange(count, dtype=np.float32) / GRID_PITCH for count in (wide, tall)))
     return cv2.remap(grid, x, y, cv2.INTER_LINEAR)
 
 
@@ -279,9 +262,3 @@ def _thread_count() -> int:
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_MOST_THREADS, "crop")
-
-
-@functools.cache
-def _decoding() -> NDArray[np.float32]:
-    """Linear light of each 8-bit value."""
-    return np.maximum((np.arange(256) / 255) ** _GAMMA, _BLACK).astype(np.float32)

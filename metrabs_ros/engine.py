@@ -7,11 +7,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import UNITS, ModelSpec, OutputSpec
 from metrabs_ros.strict import nearest
@@ -44,6 +45,20 @@ class Network(Protocol):
     def run(self, batch: Floats) -> dict[str, Floats]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class WarpingNetwork(Protocol):
+    """A network that can also make the crops, normalized and laid out as its spec says, of an image [H,W,3] uint8.
+
+    Networks that stand around another one (shared, timed) are none: crops are made on the CPU for them.
+    """
+
+    @property
+    def can_warp(self) -> bool: ...
+
+    def run_warped(self, image: NDArray[np.uint8], plan: CropPlan) -> dict[str, Floats] | None:
+        """As Network.run; None where it cannot after all, and can_warp is False from then on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +122,22 @@ class Engine:
         if not count:
             shapes = ((0, joints, 2), (0, joints, 3), (0, joints), 0, (0, joints), (0, joints))
             return EngineOutput(*(np.zeros(shape, np.float32) for shape in shapes))
-        tensors = run_network(self._network, self.spec, crops)
-        values = {name: _decoded(tensors[output.tensor], output, count) for name, output in self.spec.outputs.items()}
-        person_score = values.get("person_score")
+        return self._output(run_network(self._network, self.spec, crops), count)
 
-        def per_joint(name: str, where_none: float) -> Floats:
-            value = values.get(name)
-            return np.full((count, joints), where_none, np.float32) if value is None else value[:, :joints, 0]
+    @property
+    def can_warp(self) -> bool:
+        """Whether infer_warped is there, as far as is known."""
+        return isinstance(self._network, WarpingNetwork) and self._network.can_warp
 
-        return EngineOutput(
-            values["coords2d"][:, :joints],
-            values["coords3d_rel"][:, :joints],
-            per_joint("confidence", 1.0),
-            np.ones(count, np.float32) if person_score is None else person_score[:, 0, 0],
-            per_joint("spread2d", np.nan),
-            per_joint("spread3d", np.nan),
-        )
+    def infer_warped(self, image: NDArray[np.uint8], plan: CropPlan) -> EngineOutput | None:
+        """As ``infer`` on the crops of a plan, one or more, that the network makes itself of image [H,W,3].
+
+        None where it cannot: make them with crop.made then.
+        """
+        if not isinstance(self._network, WarpingNetwork):
+            return None
+        tensors = self._network.run_warped(image, plan)
+        return None if tensors is None else self._output(tensors, len(plan))
 
     def through(self, around: Callable[[Network], Network]) -> Engine:
         """This engine with its network called through ``around(network)``, as where several cameras share it."""
@@ -138,6 +153,24 @@ class Engine:
 
     def close(self) -> None:
         self._network.close()
+
+    def _output(self, tensors: dict[str, Floats], count: int) -> EngineOutput:
+        joints = self.spec.network_joints
+        values = {name: _decoded(tensors[output.tensor], output, count) for name, output in self.spec.outputs.items()}
+        person_score = values.get("person_score")
+
+        def per_joint(name: str, where_none: float) -> Floats:
+            value = values.get(name)
+            return np.full((count, joints), where_none, np.float32) if value is None else value[:, :joints, 0]
+
+        return EngineOutput(
+            values["coords2d"][:, :joints],
+            values["coords3d_rel"][:, :joints],
+            per_joint("confidence", 1.0),
+            np.ones(count, np.float32) if person_score is None else person_score[:, 0, 0],
+            per_joint("spread2d", np.nan),
+            per_joint("spread3d", np.nan),
+        )
 
 
 def open_engine(spec: ModelSpec, backend: str = AUTO) -> Engine:

@@ -1,5 +1,5 @@
 """What only a machine with an NVIDIA GPU can tell, in one run: builds metrabs_base in fp32 and fp16, compares both with
-float32 on the CPU, times batches of 1, 8 and 32, then runs the tests marked gpu.
+float32 on the CPU, times batches of 1, 8 and 32 and both ways to make crops, then runs the tests marked gpu.
 
     python scripts/gpu_check.py [--backend tensorrt_rtx] [--seconds 70]
 
@@ -27,10 +27,13 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from metrabs_ros import crop  # noqa: E402
 from metrabs_ros.backends.trt.device import open_device  # noqa: E402
 from metrabs_ros.backends.trt.network import TensorRtNetwork  # noqa: E402
+from metrabs_ros.benchmark import crowd  # noqa: E402
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision  # noqa: E402
 from metrabs_ros.built_engines import BuildOptions  # noqa: E402
+from metrabs_ros.camera import Camera  # noqa: E402
 from metrabs_ros.engine import Engine, open_engine  # noqa: E402
 from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
 from metrabs_ros.parity import BOUNDS_MM, check, differences  # noqa: E402
@@ -38,6 +41,12 @@ from metrabs_ros.reference_people import crops_for_measuring  # noqa: E402
 
 BATCHES = (1, 8, 32)
 RUNS = 60
+PEOPLE = (1, 4, 16)
+SIZE = (1920, 1080)
+CAMERAS = {
+    "pinhole": Camera.from_fov(60, SIZE),
+    "bent lens": Camera(Camera.from_fov(60, SIZE).K, np.array([-0.3, 0.1, 0, 0, 0]), "plumb_bob", SIZE),
+}
 
 
 def main() -> int:
@@ -70,6 +79,7 @@ def main() -> int:
                 part(f"{work.__name__} {precision}", functools.partial(work, given.backend, precision))
         for work in (build, measure):
             part(f"{work.__name__} fp16 for this GPU only", functools.partial(work, given.backend, "fp16", "current"))
+        part("where crops are made", lambda: warping(given.backend))
         part("start-up of a second engine", lambda: start_up(given.backend))
     part("tests marked gpu", lambda: run_tests(max(15.0, given.seconds - (time.monotonic() - started))))
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all passed'} ({time.monotonic() - started:.1f} s)")
@@ -135,6 +145,35 @@ def time_batches(engine: Engine, crops: np.ndarray, precision: str) -> None:
                 f"| {batch} | {graph} | {1e3 * median:.2f} | {1e3 * min(took):.2f} | {batch / median:.0f} |", flush=True
             )
     print(f"graphs refused: {network.graphs_refused or 'no'}")
+
+
+def warping(backend: str) -> None:
+    """How long a frame's crops and the network take with crops of the CPU and of the GPU, turn by turn."""
+    spec = load_spec(find_spec("metrabs_base"))
+    engine = open_in_precision(spec, backend, "fp16")
+    people = [np.rint(255 * each).astype(np.uint8) for each in crops_for_measuring(spec.input.size)]
+    print(f"| {SIZE[0]} x {SIZE[1]}, fp16 | people | CPU, median (best) ms | GPU | GPU over CPU |")
+    for lens, camera in CAMERAS.items():
+        for count in PEOPLE:
+            scene = crowd(people, count, SIZE)
+            virtual, _ = crop.virtual_cameras(camera, scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
+            took: dict[str, list[float]] = {"CPU": [], "GPU": []}
+            for _ in range(RUNS // 2):
+                for place, times in took.items():
+                    begun = time.perf_counter()
+                    plan = crop.planned(camera, virtual)
+                    if place == "CPU":
+                        engine.infer(crop.made(scene.image, plan))
+                    elif engine.infer_warped(scene.image, plan) is None:
+                        raise RuntimeError("the GPU made no crops: the warning above says why")
+                    times.append(time.perf_counter() - begun)
+            cpu, gpu = (np.array(times[RUNS // 6 :]) * 1e3 for times in took.values())
+            print(
+                f"| {lens} | {count} | {np.median(cpu):.2f} ({cpu.min():.2f}) | {np.median(gpu):.2f} ({gpu.min():.2f}) "
+                f"| {np.median(gpu) / np.median(cpu):.2f} |",
+                flush=True,
+            )
+    engine.close()
 
 
 def start_up(backend: str) -> None:

@@ -1,20 +1,21 @@
 """A fake GPU and a fake TensorRT around the small network of networks_for_tests, for what needs no real ones.
 
 The fake stands in for the hardware only: memory with a limit, a stream, graphs that replay what was recorded. Addresses
-are real ones of this process. The engine "computes" with numpy what the network computes.
+are real ones of this process. The engine "computes" with numpy what the network computes, kernels run as C++.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from kernels_on_cpu import compiled_as_cpp, run_as_cpp
 from networks_for_tests import ROWS, SIZE, computed
 
-from metrabs_ros.backends.trt.device import OutOfMemoryError
+from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError
 from metrabs_ros.built_engines import Gpu
 
 OUTPUTS = {"landmarks": (ROWS * 4,), "world": (ROWS * 3,), "score": (1,)}
@@ -35,6 +36,10 @@ class FakeDevice:
         self.pinned_arrays: list[int] = []
         self.graphs: list[list[Callable[[], None]]] = []
         self.launches = 0
+        # Kernels and what kept them from being compiled, "" where nothing does.
+        self.kernels = 0
+        self.refuses_kernels = ""
+        self.uploaded = 0
         self.closed = False
         self._recording: list[Callable[[], None]] | None = None
 
@@ -56,7 +61,7 @@ class FakeDevice:
         self._freed.append(self.memory.pop(address))
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        array = np.full(shape, np.nan, dtype)
+        array = np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 99, dtype)
         self.pinned_arrays.append(array.ctypes.data)
         return array
 
@@ -64,6 +69,7 @@ class FakeDevice:
         self.pinned_arrays.remove(array.ctypes.data)
 
     def upload(self, address: int, array: np.ndarray) -> None:
+        self.uploaded += array.nbytes
         self.do(lambda: ctypes.memmove(address, array.ctypes.data, array.nbytes))
 
     def download(self, array: np.ndarray, address: int) -> None:
@@ -93,6 +99,18 @@ class FakeDevice:
 
     def free_graph(self, graph: Any) -> None:
         self.graphs.remove(graph)
+
+    def kernel(self, source: str, name: str) -> Any:
+        if self.refuses_kernels:
+            raise DeviceError(self.refuses_kernels)
+        return compiled_as_cpp(source, name)
+
+    def run_kernel(
+        self, kernel: Any, blocks: tuple[int, int, int], threads: tuple[int, int, int], arguments: Sequence[np.generic]
+    ) -> None:
+        self.kernels += 1
+        values = [np.array(value) for value in arguments]
+        self.do(lambda: run_as_cpp(kernel, blocks, threads, [value.ctypes.data for value in values]))
 
     def close(self) -> None:
         self.closed = True

@@ -17,13 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrabs_ros.backends.trt.device import Device, OutOfMemoryError, open_device
+from metrabs_ros import crop
+from metrabs_ros.backends.trt.crop_warper import CropWarper
+from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError, open_device
 from metrabs_ros.backends.trt.network import TensorRtNetwork
+from metrabs_ros.benchmark import crowd
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision
 from metrabs_ros.built_engines import BuildOptions, built_engines
+from metrabs_ros.camera import Camera
 from metrabs_ros.engine import BUILT_BACKENDS, Engine, open_engine
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
+from metrabs_ros.model_spec import InputSpec, ModelSpec, find_spec, load_spec
 from metrabs_ros.parity import BOUNDS_MM, check, differences
 from metrabs_ros.reference_people import crops_for_measuring
 
@@ -35,6 +39,13 @@ HAS_GPU = (
     or Path("/dev/nvhost-ctrl-gpu").exists()
     or shutil.which("nvidia-smi")
 )
+
+CAMERAS = {
+    "pinhole": Camera.from_fov(60, (1920, 1080)),
+    "bent": Camera(
+        [[1500.0, 0, 955], [0, 1510, 542], [0, 0, 1]], [-0.3, 0.1, 0.001, -0.002, 0.01], "plumb_bob", (1920, 1080)
+    ),
+}
 
 pytestmark = [
     pytest.mark.gpu,
@@ -88,6 +99,59 @@ def test_a_graph_does_its_work_only_when_it_is_launched(device: Device) -> None:
                 assert (back == value).all()
             device.free_graph(graph)
         device.free(address)
+
+
+def test_a_kernel_is_given_its_arguments_and_its_place(device: Device) -> None:
+    source = """extern "C" __global__ void lines(float* out, int columns, float step, long long first)
+    {
+        const int column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
+        if (column < columns)
+            out[row * columns + column] = first + step * column + 1000 * row + 10000 * blockIdx.z;
+    }"""
+    with device.current():
+        back = device.pinned((3, 50), np.float32)
+        address = device.allocated(back.nbytes)
+        arguments = (np.uint64(address), np.int32(50), np.float32(0.5), np.int64(7))
+        device.run_kernel(device.kernel(source, "lines"), (2, 3, 1), (32, 1, 1), arguments)
+        device.download(back, address)
+        device.synchronize()
+        expected = 7 + 0.5 * np.arange(50) + 1000 * np.arange(3)[:, None]
+        np.testing.assert_array_equal(back, expected.astype(np.float32))
+        with pytest.raises(DeviceError):
+            device.kernel("nonsense", "nonsense")
+        device.free(address)
+        device.free_pinned(back)
+
+
+@pytest.mark.parametrize("lens", CAMERAS)
+def test_crops_made_on_the_gpu_are_those_of_the_cpu(device: Device, lens: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), dtype=np.uint8)
+    boxes = [
+        [900, 500, 100, 90],
+        [300, 100, 500, 800],
+        [-100, 300, 260, 300],
+        [200, 50, 1500, 1000],
+        [1800, 900, 400, 400],
+    ]
+    virtual, _ = crop.virtual_cameras(CAMERAS[lens], boxes, 192, (0, -1, 0))
+    plan = crop.planned(CAMERAS[lens], virtual, [1, 0.6, 1, 0.8, 1])
+    with device.current():
+        warper = CropWarper(device, InputSpec("image", 192, "NCHW"))
+        back = device.pinned((5, 3, 192, 192), np.float32)
+        back[:] = -1
+        address = device.allocated(back.nbytes)
+        warper.show(image, plan)
+        warper.put(slice(0, 2), address)
+        warper.put(slice(2, 5), address + 2 * back[0].nbytes)
+        device.download(back, address)
+        device.synchronize()
+        difference = np.abs(back.transpose(0, 2, 3, 1) - crop.made(image, plan))
+        warper.release()
+        device.free(address)
+        device.free_pinned(back)
+    # Where a pixel lies on the edge between two of OpenCV's steps of 1/32 px, rounding decides.
+    assert (difference > 1e-4).mean() < 1e-4
+    assert difference.max() < 0.2
 
 
 def test_a_full_gpu_says_so_and_goes_on(device: Device) -> None:
@@ -176,6 +240,20 @@ def test_a_graph_repeats_the_run_it_was_recorded_from(engine: Engine, crops: np.
     other = engine.infer(crops[4:8]).coords3d_rel
     assert np.linalg.norm(again - first, axis=-1).mean() * 1e3 < BOUNDS_MM["fp16"]
     assert np.linalg.norm(other - first, axis=-1).mean() * 1e3 > 10
+
+
+@pytest.mark.parametrize("lens", CAMERAS)
+def test_joints_are_the_same_wherever_the_crops_are_made(engine: Engine, crops: np.ndarray, lens: str) -> None:
+    """With graphs and without, more crops than run at once, and with runs on crops of the CPU in between."""
+    spec, people = engine.spec, [np.rint(255 * each).astype(np.uint8) for each in crops[:8]]
+    for count in (1, 1, 1, 4, 4, 4, 3, 40):
+        scene = crowd(people, count, (1920, 1080))
+        virtual, _ = crop.virtual_cameras(CAMERAS[lens], scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
+        plan = crop.planned(CAMERAS[lens], virtual)
+        on_gpu = engine.infer_warped(scene.image, plan)
+        assert on_gpu is not None, "see the warning in the log"
+        check(differences(engine.infer(crop.made(scene.image, plan)), on_gpu), "fp16", f"{count} crops of the GPU")
+    assert engine.can_warp
 
 
 def test_more_crops_than_the_engine_takes(engine: Engine, crops: np.ndarray, on_cpu: Engine) -> None:

@@ -12,9 +12,15 @@ import pytest
 from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeDevice, FakeRtx, FakeTrt
 from networks_for_tests import SIZE, computed
 
+from metrabs_ros import crop
 from metrabs_ros.backends.trt.network import TensorRtNetwork
+from metrabs_ros.camera import Camera
+from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import InputSpec
 
+INPUT = InputSpec("image", SIZE, "NCHW")
+CAMERA = Camera.from_fov(60, (320, 240))
 CROP_BYTES = 4 * sum(int(np.prod(shape)) for shape in SHAPES.values())
 
 
@@ -23,8 +29,9 @@ def opened(
     people: tuple[int, int, int] = (1, 4, 32),
     outputs: tuple[str, ...] = tuple(OUTPUTS),
     library: type[FakeTrt] = FakeTrt,
+    warps_for: InputSpec | None = INPUT,
 ) -> TensorRtNetwork:
-    return TensorRtNetwork(library(device, people), "tensorrt", b"engine", outputs, device)
+    return TensorRtNetwork(library(device, people), "tensorrt", b"engine", outputs, device, warps_for=warps_for)
 
 
 def crops(count: int, seed: int = 0) -> np.ndarray:
@@ -34,6 +41,21 @@ def crops(count: int, seed: int = 0) -> np.ndarray:
 def assert_is_computed(network: TensorRtNetwork, batch: np.ndarray) -> None:
     got = network.run(batch)
     for name, values in computed(batch.transpose(0, 2, 3, 1)).items():
+        np.testing.assert_allclose(got[name], values, atol=1e-4)
+
+
+def photo_and_plan(count: int, seed: int = 0, camera: Camera = CAMERA) -> tuple[np.ndarray, CropPlan]:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (camera.size[1], camera.size[0], 3), dtype=np.uint8)
+    boxes = np.concatenate([rng.uniform(-20, 230, (count, 2)), rng.uniform(20, 120, (count, 2))], -1)
+    return image, crop.planned(camera, crop.virtual_cameras(camera, boxes, SIZE, (0, -1, 0))[0])
+
+
+def assert_is_computed_of_warped(network: TensorRtNetwork, count: int, seed: int = 0, camera: Camera = CAMERA) -> None:
+    image, plan = photo_and_plan(count, seed, camera)
+    got = network.run_warped(image, plan)
+    assert got is not None
+    for name, values in computed(crop.made(image, plan)).items():
         np.testing.assert_allclose(got[name], values, atol=1e-4)
 
 
@@ -184,6 +206,104 @@ def test_threads_take_turns() -> None:
         thread.join()
     network.close()
     assert not faults
+
+
+@pytest.mark.parametrize("library", [FakeTrt, FakeRtx, Fake86])
+def test_crops_made_on_the_gpu_and_on_the_cpu_take_turns_in_any_order(library: type[FakeTrt]) -> None:
+    device = FakeDevice()
+    network = opened(device, library=library)
+    bent = Camera(CAMERA.K, [-0.3, 0.1, 0.001, -0.002, 0.0], "plumb_bob", (400, 300))
+    for i, count in enumerate([1, 3, 1, 8, 3, 8, 1, 1, 32, 5, 8, 70, 32, 1]):
+        assert_is_computed_of_warped(network, count, i, bent if i % 3 else CAMERA)
+        if i % 2:
+            assert_is_computed(network, crops(count, seed=i))
+    assert network.can_warp
+    network.close()
+    assert (device.used, device.pinned_arrays, device.graphs) == (0, [], [])
+
+
+def test_a_graph_serves_crops_of_both_kinds() -> None:
+    device = FakeDevice()
+    network = opened(device)
+    for i in range(3):
+        assert_is_computed(network, crops(4, seed=i))
+        assert_is_computed_of_warped(network, 4, i)
+    assert network.graph_sizes == [4]
+    assert device.launches == 5
+    assert len(device.graphs) == 1
+    network.close()
+
+
+def test_the_image_goes_up_once_for_all_parts_and_no_crop_does() -> None:
+    device = FakeDevice()
+    network = opened(device, people=(1, 2, 4))
+    image, plan = photo_and_plan(10)
+    network.run_warped(image, plan)
+    before = device.uploaded
+    network.run_warped(image, plan)
+    assert device.kernels == 6
+    assert device.uploaded - before < image.nbytes + 10 * 200
+    network.close()
+
+
+def test_fewer_crops_made_on_the_gpu_than_the_profile_allows() -> None:
+    network = opened(FakeDevice(), people=(4, 8, 16))
+    for i in range(3):
+        assert_is_computed_of_warped(network, 2, i)
+    network.close()
+
+
+def test_crops_made_on_the_gpu_are_split_where_there_is_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    image = photo_and_plan(1)[0]
+    device = FakeDevice(room=image.nbytes + 8000 + 6 * (CROP_BYTES + SCRATCH_BYTES))
+    network = opened(device)
+    with caplog.at_level(logging.WARNING):
+        assert_is_computed_of_warped(network, 32)
+    assert caplog.messages[-1] == "The Fake GPU has no room for 8 crops at once: going on with 4 at a time."
+    assert network.can_warp
+    assert_is_computed(network, crops(9))
+    network.close()
+
+
+@pytest.mark.parametrize("room_beside_image", [-1, CROP_BYTES])
+def test_where_the_image_takes_the_room_of_the_crops_the_cpu_makes_them(
+    room_beside_image: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    image, plan = photo_and_plan(4)
+    device = FakeDevice(room=image.nbytes + room_beside_image)
+    network = opened(device)
+    with caplog.at_level(logging.WARNING):
+        assert network.run_warped(image, plan) is None
+        assert network.run_warped(image, plan) is None
+    told = [message for message in caplog.messages if "CPU" in message]
+    assert len(told) == 1
+    assert told[0].startswith("Crops are not made on the Fake GPU but on the CPU: ")
+    assert not network.can_warp
+    assert network.at_once == 32
+    assert device.used <= 1
+    assert_is_computed(network, crops(4))
+    network.close()
+    assert (device.used, device.pinned_arrays) == (0, [])
+
+
+def test_a_kernel_that_does_not_compile_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    device = FakeDevice()
+    device.refuses_kernels = "there is no NVRTC (fake)"
+    network = opened(device)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert network.run_warped(*photo_and_plan(2)) is None
+    assert caplog.messages == ["Crops are not made on the Fake GPU but on the CPU: there is no NVRTC (fake)."]
+    assert not network.can_warp
+    assert_is_computed(network, crops(2))
+    network.close()
+
+
+def test_a_network_without_a_spec_makes_no_crops() -> None:
+    network = opened(FakeDevice(), warps_for=None)
+    assert not network.can_warp
+    assert network.run_warped(*photo_and_plan(2)) is None
+    network.close()
 
 
 def test_an_engine_that_tensorrt_cannot_read() -> None:

@@ -21,4 +21,5 @@ class TensorRtFullNetwork(TensorRtNetwork):
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str], precision: str | None = None) -> None:
         engine, device = opening.found(trt, "tensorrt", path, precision)
-        super().__init__(trt, "tensorrt", engine.content(), outputs, device, engine.record.options.version_compatible)
+        host_code = engine.record.options.version_compatible
+        super().__init__(trt, "tensorrt", engine.content(), outputs, device, host_code, spec)

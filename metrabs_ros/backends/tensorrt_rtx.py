@@ -24,6 +24,5 @@ class TensorRtRtxNetwork(TensorRtNetwork):
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str], precision: str | None = None) -> None:
         engine, device = opening.found(trt, "tensorrt_rtx", path, precision)
-        super().__init__(
-            trt, "tensorrt_rtx", engine.content(), outputs, device, engine.record.options.version_compatible
-        )
+        host_code = engine.record.options.version_compatible
+        super().__init__(trt, "tensorrt_rtx", engine.content(), outputs, device, host_code, spec)

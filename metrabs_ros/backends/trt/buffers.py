@@ -71,12 +71,16 @@ class Buffers:
             context.device_memory = self._scratch
         return moved
 
-    def fill(self, crops: Floats) -> None:
-        """Puts crops where the next upload takes them from; rows after them hold anything."""
-        self._host[self._source][: len(crops)] = crops
+    @property
+    def source_address(self) -> int:
+        """Where the network's input lies on the GPU; rows after those that were put there hold anything."""
+        return self._addresses[self._source]
 
-    def upload(self, count: int) -> None:
-        self._device.upload(self._addresses[self._source], self._host[self._source][:count])
+    def upload(self, crops: Floats) -> None:
+        """Puts crops into the network's input."""
+        staged = self._host[self._source][: len(crops)]
+        staged[:] = crops
+        self._device.upload(self.source_address, staged)
 
     def download(self, count: int) -> None:
         for name in self._wanted:

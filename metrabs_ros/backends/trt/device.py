@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,8 @@ class OutOfMemoryError(DeviceError):
 class Device(Protocol):
     """One GPU with one stream on which all copies and runs happen in order. Calls come from one thread at a time.
 
-    Addresses are ints. A graph is whatever ``captured`` returns; None where this way to CUDA has none.
+    Addresses are ints. A graph is whatever ``captured`` returns; None where this way to CUDA has none. A kernel is
+    whatever ``kernel`` makes of a function of CUDA C; it raises DeviceError where that cannot be compiled or loaded.
     """
 
     gpu: Gpu
@@ -54,6 +55,12 @@ class Device(Protocol):
     def launch(self, graph: Any) -> None: ...
 
     def free_graph(self, graph: Any) -> None: ...
+
+    def kernel(self, source: str, name: str) -> Any: ...
+
+    def run_kernel(
+        self, kernel: Any, blocks: tuple[int, int, int], threads: tuple[int, int, int], arguments: Sequence[np.generic]
+    ) -> None: ...
 
     def close(self) -> None: ...
 

@@ -1,20 +1,26 @@
-"""CUDA through cuda-python's runtime API: one primary context for all threads, so nothing is pushed or popped."""
+"""CUDA through cuda-python's runtime API: one primary context for all threads, so nothing is pushed or popped.
+
+Kernels go through the driver API, which each thread must have told its context.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 try:
+    from cuda.bindings import driver
     from cuda.bindings import runtime as cudart
 except ImportError:  # cuda-python before 12.6
+    from cuda import cuda as driver
     from cuda import cudart
 
+from metrabs_ros.backends.trt import nvrtc
 from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError, driver_version, nbytes_of, no_gpu
 from metrabs_ros.built_engines import Gpu
 
@@ -48,6 +54,8 @@ class CudaPythonDevice:
         self._stream = _checked(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
         self.stream = int(self._stream)
         self._pinned: dict[int, int] = {}
+        self._context: Any = None
+        self._modules: list[Any] = []
 
     def current(self) -> Any:
         return contextlib.nullcontext()
@@ -96,16 +104,39 @@ class CudaPythonDevice:
     def free_graph(self, graph: Any) -> None:
         _checked(cudart.cudaGraphExecDestroy(graph))
 
+    def kernel(self, source: str, name: str) -> Any:
+        code = nvrtc.compiled(source, self.gpu.compute_capability)
+        if self._context is None:
+            self._context = _checked(driver.cuDevicePrimaryCtxRetain(_checked(driver.cuDeviceGet(0))))
+        _checked(driver.cuCtxSetCurrent(self._context))
+        module = _checked(driver.cuModuleLoadData(code))
+        self._modules.append(module)
+        return _checked(driver.cuModuleGetFunction(module, name.encode()))
+
+    def run_kernel(
+        self, kernel: Any, blocks: tuple[int, int, int], threads: tuple[int, int, int], arguments: Sequence[np.generic]
+    ) -> None:
+        _checked(driver.cuCtxSetCurrent(self._context))
+        values = [np.array(value) for value in arguments]
+        addresses = np.array([value.ctypes.data for value in values], np.uint64)
+        _checked(driver.cuLaunchKernel(kernel, *blocks, *threads, 0, self.stream, addresses.ctypes.data, 0))
+
     def close(self) -> None:
         _checked(cudart.cudaStreamDestroy(self._stream))
+        if self._context is not None:
+            _checked(driver.cuCtxSetCurrent(self._context))
+            for module in self._modules:
+                _checked(driver.cuModuleUnload(module))
+            _checked(driver.cuDevicePrimaryCtxRelease(0))
 
 
 def _checked(result: Any) -> Any:
     """The values after CUDA's error code. Raises DeviceError, OutOfMemoryError where that is why."""
     error, *values = result
-    if error != cudart.cudaError_t.cudaSuccess:
+    if error in (cudart.cudaError_t.cudaSuccess, driver.CUresult.CUDA_SUCCESS):
+        return values[0] if len(values) == 1 else None
+    if isinstance(error, cudart.cudaError_t):
         # CUDA remembers the last error, and TensorRT would take it for one of its own.
         cudart.cudaGetLastError()
-        is_full = error == cudart.cudaError_t.cudaErrorMemoryAllocation
-        raise OutOfMemoryError(error.name) if is_full else DeviceError(error.name)
-    return values[0] if len(values) == 1 else None
+    is_full = error in (cudart.cudaError_t.cudaErrorMemoryAllocation, driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+    raise OutOfMemoryError(error.name) if is_full else DeviceError(error.name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import NDArray
 
+from metrabs_ros.backends.trt import nvrtc
 from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError, driver_version, no_gpu
 from metrabs_ros.built_engines import Gpu
 
@@ -36,6 +37,7 @@ class PycudaDevice:
         major, minor = device.compute_capability()
         self.gpu = Gpu(device.name(), f"{major}.{minor}", driver_version(cuda.get_driver_version()))
         self._memory: dict[int, Any] = {}
+        self._modules: list[Any] = []
         with self.current():
             self._stream = cuda.Stream()
         self.stream = int(self._stream.handle)
@@ -91,6 +93,33 @@ class PycudaDevice:
     def free_graph(self, graph: Any) -> None:
         raise DeviceError("pycuda has no graphs")
 
+    def kernel(self, source: str, name: str) -> Any:
+        code = _compiled(source, self.gpu.compute_capability)
+        module = cuda.module_from_buffer(code)
+        self._modules.append(module)
+        return module.get_function(name)
+
+    def run_kernel(
+        self, kernel: Any, blocks: tuple[int, int, int], threads: tuple[int, int, int], arguments: Sequence[np.generic]
+    ) -> None:
+        kernel(*arguments, grid=blocks, block=threads, stream=self._stream)
+
     def close(self) -> None:
         self._stream = None
+        self._modules.clear()
         self._context.detach()
+
+
+def _compiled(source: str, compute_capability: str) -> bytes:
+    """By NVRTC, which cuda-python reaches, else by nvcc. Raises DeviceError where there is neither."""
+    try:
+        return nvrtc.compiled(source, compute_capability)
+    except DeviceError as refusal:
+        try:
+            from pycuda import compiler
+
+            architecture = f"sm_{compute_capability.replace('.', '')}"
+            return compiler.compile(source, options=list(nvrtc.OPTIONS), arch=architecture, no_extern_c=True)
+        # pycuda wraps what running nvcc raises, in classes that differ between its versions.
+        except Exception as failure:
+            raise DeviceError(f"{refusal}; nvcc: {' '.join(str(failure).split())}") from refusal

@@ -5,23 +5,26 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.backends.trt.buffers import Buffers
+from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
 from metrabs_ros.backends.trt.messages import new_logger
+from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import InputSpec
 
 _LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
 # Batches of these sizes are recorded as CUDA graphs, each with an execution context of its own: a graph is only valid
-# as long as its context keeps its shapes.
+# as long as its context keeps its shapes. What fills the input is not recorded: crops are uploaded or made there.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -40,8 +43,10 @@ class TensorRtNetwork:
         outputs: Sequence[str],
         device: Device,
         host_code_allowed: bool = False,
+        warps_for: InputSpec | None = None,
     ) -> None:
         """``host_code_allowed``: the engine may bring the runtime it was built with, as version-compatible ones do.
+        ``warps_for``: the input of the spec, for run_warped, of whose kernel nothing is compiled before it is used.
 
         Raises InputError where TensorRT cannot read the engine or it lacks an output.
         """
@@ -85,6 +90,8 @@ class TensorRtNetwork:
         self._runs: dict[int, int] = {}
         self._graphs_refused = ""
         self.use_graphs = True
+        self._warps_for = warps_for
+        self._warper: CropWarper | None = None
 
     @property
     def device(self) -> str:
@@ -105,25 +112,45 @@ class TensorRtNetwork:
         """Why there are no graphs, "" where there is no reason."""
         return self._graphs_refused
 
+    @property
+    def can_warp(self) -> bool:
+        """Whether run_warped is there, as far as is known."""
+        return self._warps_for is not None
+
     def run(self, batch: Floats) -> dict[str, Floats]:
         """One forward pass, in as few parts as fit; the arrays returned are the caller's own."""
         with self._lock, self._device.current():
-            parts, start = [], 0
-            while start < len(batch):
-                part = batch[start : start + self._at_once]
-                try:
-                    parts.append(self._run_part(part))
-                    start += len(part)
-                except OutOfMemoryError as error:
-                    self._halve(len(part), error)
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return self._run_in_parts(len(batch), lambda part: self._buffers.upload(batch[part]))
+
+    def run_warped(self, image: NDArray[np.uint8], plan: CropPlan) -> dict[str, Floats] | None:
+        """As ``run`` on the crops of a plan, which are made of image [H,W,3] uint8 on the GPU.
+
+        None where the GPU cannot, which it says once: from then on can_warp is False.
+        """
+        with self._lock:
+            if self._warps_for is None:
+                return None
+            at_once = self._at_once
+            try:
+                with self._device.current():
+                    if self._warper is None:
+                        self._warper = CropWarper(self._device, self._warps_for)
+                    warper = self._warper
+                    warper.show(image, plan)
+                    return self._run_in_parts(len(plan), lambda part: warper.put(part, self._buffers.source_address))
+            except (DeviceError, InputError) as error:
+                said = str(error).rstrip(".")
+                _LOG.warning("Crops are not made on the %s but on the CPU: %s.", self._device.gpu.name, said)
+            self._warps_for, self._at_once = None, at_once
+            with self._device.current():
+                self._release_warper()
+            return None
 
     def close(self) -> None:
         with self._lock, self._device.current():
             self._forget_contexts()
             self._buffers.release()
+            self._release_warper()
             # All that holds the engine, which holds the weights on the GPU.
             del self._new_context, self._buffers, self._engine, self._runtime
         self._device.close()
@@ -144,18 +171,38 @@ class TensorRtNetwork:
             self._at_once,
         )
 
-    def _run_part(self, crops: Floats) -> dict[str, Floats]:
-        count = max(len(crops), self._least)
+    def _release_warper(self) -> None:
+        if self._warper is not None:
+            self._warper.release()
+        self._warper = None
+
+    def _run_in_parts(self, total: int, put: Callable[[slice], None]) -> dict[str, Floats]:
+        """``put`` a part of all crops into the network's input, run it, and so on."""
+        parts, start = [], 0
+        while start < total:
+            part = slice(start, min(start + self._at_once, total))
+            count = part.stop - part.start
+            try:
+                parts.append(self._run_part(count, functools.partial(put, part)))
+                start += count
+            except OutOfMemoryError as error:
+                self._halve(count, error)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run_part(self, filled: int, put: Callable[[], None]) -> dict[str, Floats]:
+        count = max(filled, self._least)
         if count > self._buffers.capacity:
             self._forget_contexts()
             self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
-        self._buffers.fill(crops)
+        put()
         if self.use_graphs and count in self._graphs:
             self._device.launch(self._graphs[count])
         else:
             self._run_or_record(count)
         self._device.synchronize()
-        return self._buffers.results(len(crops))
+        return self._buffers.results(filled)
 
     def _run_or_record(self, count: int) -> None:
         """The second run of a size becomes a graph: the first one loads kernels, which cannot be recorded."""
@@ -184,7 +231,6 @@ class TensorRtNetwork:
         return self.use_graphs and not self._graphs_refused and count in GRAPH_SIZES and count not in self._graphs
 
     def _enqueue(self, context: Any, count: int) -> None:
-        self._buffers.upload(count)
         if not context.execute_async_v3(self._device.stream):
             raise DeviceError(f"TensorRT could not run {count} crops ({self._logger.last_error})")
         self._buffers.download(count)
