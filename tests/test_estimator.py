@@ -96,7 +96,7 @@ def test_the_mean_over_views_made_by_hand(
         expected = each.mean(0)
         np.testing.assert_allclose(seen.joints3d[i].mean(0), expected.mean(0), rtol=0.01)
         around = seen.joints3d[i] - seen.joints3d[i].mean(0) - (expected - expected.mean(0))
-        assert np.linalg.norm(around, axis=-1).mean() < 0.02
+        assert np.linalg.norm(around, axis=-1).mean() < 0.025
         spread = np.sqrt(each.var(0, ddof=1).sum(-1))
         np.testing.assert_allclose(seen.uncertainty[i], np.sqrt(1 + 1 / num_aug) * spread, rtol=0.2, atol=0.05)
         assert np.median(seen.uncertainty[i]) > 0.03

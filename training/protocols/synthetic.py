@@ -33,6 +33,7 @@ _BLACK_PX = 2
 # Bones that add up to the standing height within 1 %, whatever the pose.
 _STATURE = (("head_top", "neck"), ("neck", "spine"), ("spine", "pelvis"), ("left_hip", "left_knee"),
             ("left_knee", "left_ankle"), ("left_ankle", "left_heel"))  # fmt: skip
+_STATURES = ((0, 1.1), (1.1, 1.3), (1.3, 1.5), (1.5, 1.7), (1.7, 9))
 
 
 def examples(count: int, seed: int, side: int = 256) -> list[Example]:
@@ -82,7 +83,7 @@ def groups_of(people: Sequence[Example], joints3d: Floats) -> dict[str, dict[str
     size, roll = stature(joints3d), lean(np.stack([example.joints2d for example in people]))
     outside, hidden = np.array([_unseen(example) for example in people], int).T
     return {
-        "size (height along the body)": _binned(size, ((0, 1.1), (1.1, 1.3), (1.3, 1.5), (1.5, 1.7), (1.7, 9)), "{:.1f}–{:.1f} m"),
+        "size (height along the body)": _binned(size, _STATURES, "{:.1f}–{:.1f} m"),
         "roll on the crop": _binned(roll, ((0, 15), (15, 45), (45, 90), (90, 181)), "{:.0f}–{:.0f}°"),
         "truncated joints of 27": _binned(outside, ((0, 1), (1, 4), (4, 9), (9, 28)), "{:.0f}–{:.0f}"),
         "hidden joints of 27": _binned(hidden, ((0, 4), (4, 9), (9, 14), (14, 28)), "{:.0f}–{:.0f}"),
