@@ -5,9 +5,10 @@ Times on a shared machine wander: every ratio is taken from the same frames, the
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,18 +17,21 @@ from numpy.typing import NDArray
 
 from metrabs_ros import crop
 from metrabs_ros.camera import Camera
-from metrabs_ros.engine import Network
+from metrabs_ros.crop_plan import CropPlan
+from metrabs_ros.engine import Network, WarpingNetwork
 from metrabs_ros.errors import InputError
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.pose import Detections
+from metrabs_ros.warp_choice import MEASURED, WARM_UP
 
 Image = NDArray[np.uint8]
 
 # Frames per second of the paper's system (RTX 2080 Ti, ResNet-50, without detection) by the number of people.
 PAPER_FRAMES_PER_S = {1: 128, 2: 118, 4: 98, 8: 67, 16: 41}
 BATCHES = (1, 2, 4, 8, 16, 32)
-# Frames before the first that is measured.
-_FILL_CACHES = 3
+# Frames before the first that is measured: caches are filled, and where a GPU could make the crops, it is found out
+# whether it shall.
+_FILL_CACHES = 3 + 2 * (WARM_UP + MEASURED)
 # Around a person's box, so that the crop still shows what was around them.
 _MARGIN = 0.15
 
@@ -42,13 +46,27 @@ class TimedNetwork:
         self.seconds = 0.0
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        start = time.perf_counter()
-        result = self._network.run(batch)
-        self.seconds += time.perf_counter() - start
-        return result
+        with self._timed():
+            return self._network.run(batch)
+
+    @property
+    def can_warp(self) -> bool:
+        return isinstance(self._network, WarpingNetwork) and self._network.can_warp
+
+    def run_warped(self, image: Image, plan: CropPlan) -> dict[str, NDArray[np.float32]] | None:
+        """Crops that the network makes itself count as its own work."""
+        assert isinstance(self._network, WarpingNetwork)
+        with self._timed():
+            return self._network.run_warped(image, plan)
 
     def close(self) -> None:
         self._network.close()
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
 
 @dataclass(frozen=True)

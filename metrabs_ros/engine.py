@@ -51,7 +51,7 @@ class Network(Protocol):
 class WarpingNetwork(Protocol):
     """A network that can also make the crops, normalized and laid out as its spec says, of an image [H,W,3] uint8.
 
-    Networks that stand around another one (shared, timed) are none: crops are made on the CPU for them.
+    Networks that several cameras share are none: crops are made on the CPU for them.
     """
 
     @property

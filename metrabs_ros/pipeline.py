@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metrabs_ros import plausibility
 from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.auto_backend import open_fastest
 from metrabs_ros.camera import Camera
@@ -21,12 +20,13 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.finder import PeopleFinder
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
+from metrabs_ros.plausibility import PlausibilityParams
 from metrabs_ros.pose import Detections, Pose3D, TrackedPose
 from metrabs_ros.regions import Regions
+from metrabs_ros.selection import NOBODY, Carried, Selection
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.smoothing import Smoother, SmoothingParams
 from metrabs_ros.tracking import Tracker, TrackingParams
-from metrabs_ros.typical_body import bone_lengths
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -40,7 +40,6 @@ LEVEL_UP = (0.0, -1.0, 0.0)
 _CARRY_S = 0.3
 # A detection that overlaps a carried person by this much is that person.
 _SAME_BOX_IOU = 0.3
-_NOBODY = np.zeros(0, bool)
 
 
 class PosePipeline:
@@ -68,8 +67,6 @@ class PosePipeline:
     ) -> None:
         self.engine = engine
         self.seconds_back = 0.0
-        self.min_score = 0.0
-        self.plausible = plausibility.DEFAULT
         self.estimator = PoseEstimator(engine)
         self.num_aug = num_aug
         self.up = _unit_up(up)
@@ -79,11 +76,10 @@ class PosePipeline:
         self._views_per_frame = views_per_frame
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
+        self._selection = Selection(engine, self._regions)
         self._convention = convention
         self._conversion = conversion(engine.spec.skeleton, convention)
         self._body_upright = engine.spec.crop.upright == "body"
-        self._bones = np.array(engine.spec.skeleton.edges, np.intp).reshape(-1, 2)
-        self._typical_bones_m = bone_lengths(engine.spec.skeleton)
 
     @classmethod
     def from_engine(
@@ -141,6 +137,24 @@ class PosePipeline:
         self._views = AugmentedViews.of(num_aug)
 
     @property
+    def min_score(self) -> float:
+        """Poses of a lower score are left out."""
+        return self._selection.min_score
+
+    @min_score.setter
+    def min_score(self, score: float) -> None:
+        self._selection.min_score = score
+
+    @property
+    def plausible(self) -> PlausibilityParams:
+        """What is no human pose, and which poses are the same person's."""
+        return self._selection.plausible
+
+    @plausible.setter
+    def plausible(self, params: PlausibilityParams) -> None:
+        self._selection.plausible = params
+
+    @property
     def tracking(self) -> TrackingParams:
         """How people are followed; may be replaced at any time, nobody loses their id."""
         return self._tracker.params
@@ -179,7 +193,7 @@ class PosePipeline:
         fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
         same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
-        poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, backed=same.any(0), is_named=is_named)
+        poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True, vouched=~alone), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
@@ -230,7 +244,7 @@ class PosePipeline:
         [N] who of them has an id."""
         poses, is_named = self._tracker.seen_since(stamp_s - _CARRY_S)
         if not poses or not self.engine.scores_people:
-            return Detections.from_boxes(np.zeros((0, 4))), _NOBODY
+            return Detections.from_boxes(np.zeros((0, 4))), NOBODY.is_named
         joints2d = np.stack([pose.joints2d for pose in poses])
         boxes = (
             self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
@@ -263,49 +277,11 @@ class PosePipeline:
         ]
 
     def _poses(
-        self,
-        image_rgb: Image,
-        camera: Camera,
-        detections: Detections,
-        own_boxes: bool,
-        backed: NDArray[np.bool_] = _NOBODY,
-        is_named: NDArray[np.bool_] = _NOBODY,
+        self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: Carried = NOBODY
     ) -> tuple[list[Pose3D], NDArray[np.bool_]]:
-        """The plausible poses, each person once, and for whom of them only their own last pose speaks.
-
-        The first detections are people of the frames before, one for each of ``backed``, whether the detector sees them
-        in this frame, too, and of ``is_named``, whether they have an id.
-        """
+        """The poses of those who are people, and for whom of them only their own last pose speaks."""
         seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views)
-        joints3d, person_scores = seen.joints3d, seen.scores
-        joints2d, _ = camera.project(joints3d)
-        scores = np.minimum(detections.scores, person_scores) if not self.engine.scores_people else person_scores
-        boxes = self._regions.boxes(joints2d, camera)
-        is_carried = np.arange(len(detections)) < len(backed)
-        is_known = np.zeros(len(detections), bool)
-        is_known[is_carried] = is_named
-        # They must be seen clearly: a wrong pose asks for a wrong crop, and so on.
-        alone = np.zeros(len(detections), bool)
-        alone[is_carried] = ~backed
-        # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
-        pose_boxes = self._regions.squares(joints2d, camera) if own_boxes and self._body_upright else boxes
-        good = (person_scores >= self.spec.min_person_score) & (scores >= self.min_score)
-        if self.spec.trust_given_boxes and not own_boxes:
-            kept = np.flatnonzero(good & np.isfinite(joints3d).all((1, 2)))
-        else:
-            good &= (
-                plausibility.in_front(joints3d)
-                & ~(own_boxes & (seen.vagueness > self.spec.max_vagueness))
-                & ~(alone & (seen.vagueness > self.spec.max_carried_vagueness))
-                & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
-                & plausibility.views_agree(seen.posture_spread, self.plausible)
-                & (plausibility.covers_box(pose_boxes, detections.boxes, self.plausible) | (own_boxes & ~is_carried))
-            )
-            at = np.flatnonzero(good)
-            kept = at[plausibility.kept_by_nms(joints3d[at], joints2d[at], scores[at], is_known[at], self.plausible)]
-        boxes = boxes if own_boxes else detections.boxes
-        poses = [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in kept]
-        return poses, alone[kept]
+        return self._selection.poses(seen, camera, detections, own_boxes, carried)
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:
         """The poses in the joints of the convention; what finds and follows people goes by the engine's own."""

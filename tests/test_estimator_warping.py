@@ -15,7 +15,7 @@ from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.backends.trt.network import TensorRtNetwork
 from metrabs_ros.benchmark import TimedNetwork
 from metrabs_ros.camera import Camera
-from metrabs_ros.engine import Engine
+from metrabs_ros.engine import Engine, Network
 from metrabs_ros.estimator import Estimates, PoseEstimator
 from metrabs_ros.model_spec import load_spec
 from metrabs_ros.shared_networks import Meeting, SharedNetwork
@@ -29,6 +29,11 @@ def engine_on(device: FakeDevice, folder: Path, **changes: object) -> Engine:
     spec = load_spec(write_spec(folder, spec_with(**changes)))
     network = TensorRtNetwork(FakeTrt(device), "tensorrt", b"engine", list(OUTPUTS), device, warps_for=spec.input)
     return Engine(spec, network)
+
+
+def on_cpu_only(network: Network) -> Network:
+    """A network that is given its crops."""
+    return SharedNetwork(network, Meeting())
 
 
 def estimated(estimator: PoseEstimator, size: tuple[int, int] = LARGE, people: int = 3, num_aug: int = 1) -> Estimates:
@@ -49,7 +54,7 @@ def assert_same(one: Estimates, other: Estimates) -> None:
 def test_poses_are_the_same_wherever_the_crops_are_made(num_aug: int, tmp_path: Path) -> None:
     device = FakeDevice()
     engine = engine_on(device, tmp_path, input__max_batch=4)
-    on_cpu = estimated(PoseEstimator(engine.through(TimedNetwork)), num_aug=num_aug)
+    on_cpu = estimated(PoseEstimator(engine.through(on_cpu_only)), num_aug=num_aug)
     assert device.kernels == 0
     on_gpu = estimated(PoseEstimator(engine), num_aug=num_aug)
     assert device.kernels == 1
@@ -90,7 +95,24 @@ def test_nobody_needs_no_gpu(tmp_path: Path) -> None:
     engine.close()
 
 
-def test_networks_around_others_are_given_crops(tmp_path: Path) -> None:
+def test_the_time_of_crops_that_a_network_makes_is_its_own(tmp_path: Path) -> None:
+    device = FakeDevice()
+    engine = engine_on(device, tmp_path)
+    timed: list[TimedNetwork] = []
+
+    def around(network: Network) -> Network:
+        timed.append(TimedNetwork(network))
+        return timed[-1]
+
+    assert_same(estimated(PoseEstimator(engine.through(around))), estimated(PoseEstimator(engine)))
+    assert device.kernels == 2
+    assert timed[0].can_warp
+    assert timed[0].seconds > 0
+    assert not TimedNetwork(on_cpu_only(engine.network)).can_warp
+    engine.close()
+
+
+def test_networks_that_cameras_share_are_given_crops(tmp_path: Path) -> None:
     device = FakeDevice()
     engine = engine_on(device, tmp_path)
     expected = estimated(PoseEstimator(engine))
@@ -114,7 +136,7 @@ def test_where_the_gpu_cannot_the_cpu_makes_the_crops(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         found = [estimated(estimator) for _ in range(3)]
     assert caplog.messages == ["Crops are not made on the Fake GPU but on the CPU: fake."]
-    expected = estimated(PoseEstimator(engine.through(TimedNetwork)))
+    expected = estimated(PoseEstimator(engine.through(on_cpu_only)))
     for each in found:
         assert_same(each, expected)
     assert not engine.can_warp

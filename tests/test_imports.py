@@ -64,9 +64,12 @@ MAY_IMPORT = {
         "augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "iterated_camera", "pose",
         "regions",
     },
+    "selection": {
+        "camera", "engine", "estimator", "plausibility", "pose", "regions", "typical_body",
+    },
     "pipeline": {
         "augmented_views", "auto_backend", "camera", "conventions", "detector", "engine", "errors", "estimator",
-        "finder", "model_spec", "plausibility", "pose", "regions", "skeleton", "smoothing", "tracking", "typical_body",
+        "finder", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton", "smoothing", "tracking",
     },
     "shared_networks": {"engine"},
     "camera_pipelines": {"conventions", "pipeline", "shared_networks"},
