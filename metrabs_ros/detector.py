@@ -26,6 +26,8 @@ View = tuple[int, int, int]
 
 # Neighbouring views share at least this part of their side, so that a person on a seam is whole in one of them.
 _OVERLAP = 0.25
+# Around somebody who is not cut off by a view, as a part of their longer side.
+_LEAST_MARGIN = 0.1
 # Views smaller than this show nobody; strips longer than so many views are looked at as a whole only.
 _LEAST_SIDE = 16
 _MOST_VIEWS_ACROSS = 12
@@ -41,14 +43,19 @@ class Detector:
         self._decoding = spec.detection
         self._network = network
         self._anchors = anchor_centers(spec.detection.anchors, spec.input.size)
-        self._turn = 0
+        self._turn = self._turn_around = 0
 
-    def detect(self, image: NDArray[np.uint8], max_views: int | None = None) -> Detections:
-        """People in image [H,W,3] uint8 RGB, by all views or by the next ``max_views`` in turn."""
+    def detect(self, image: NDArray[np.uint8], max_views: int | None = None, near: Floats | None = None) -> Detections:
+        """People in image [H,W,3] uint8 RGB, by all views or by the next ``max_views`` in turn.
+
+        ``near`` [4] xywh px: a view around this box, each of them in turn, takes the place of one whose turn it is.
+        """
         views = views_of(image.shape[1], image.shape[0])
         if max_views is not None and max_views < len(views):
-            views = tuple(views[(self._turn + i) % len(views)] for i in range(max_views))
-            self._turn += max_views
+            around = () if near is None else self._next_around(near, image.shape[1], image.shape[0])
+            turns = max_views - len(around)
+            views = (*around, *(views[(self._turn + i) % len(views)] for i in range(turns)))
+            self._turn += turns
         found = Detections.from_boxes(np.zeros((0, 4)))
         for view in views:
             found = found.joined(self._detect_in(image, view))
@@ -64,10 +71,15 @@ class Detector:
 
     def reset(self) -> None:
         """Begin again with the whole image."""
-        self._turn = 0
+        self._turn = self._turn_around = 0
 
     def close(self) -> None:
         self._network.close()
+
+    def _next_around(self, near: Floats, width: int, height: int) -> tuple[View, ...]:
+        around = views_around(near, width, height)
+        self._turn_around += 1
+        return (around[(self._turn_around - 1) % len(around)],)
 
     def _detect_in(self, image: NDArray[np.uint8], view: View) -> Detections:
         pixels = view_pixels(image, view, self.spec.input.size)
@@ -93,6 +105,19 @@ def views_of(width: int, height: int) -> tuple[View, ...]:
         if max(_LEAST_SIDE, longer / _MOST_VIEWS_ACROSS) < side < longer / 1.2:
             views += [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
     return tuple(views)
+
+
+def views_around(box: Floats, width: int, height: int) -> list[View]:
+    """The image's views that do not cut off what is there of somebody in the box [4] xywh px; largest people first.
+
+    The whole image is always one of them.
+    """
+    margin = _LEAST_MARGIN * max(box[2:])
+    low = np.maximum(box[:2] - margin, 0)
+    high = np.minimum(box[:2] + box[2:] + margin, [width, height])
+    whole, *parts = views_of(width, height)
+    inside = [view for view in parts if (low >= view[:2]).all() and (high <= np.add(view[:2], view[2])).all()]
+    return [*sorted(inside, key=lambda view: view[2]), whole]
 
 
 def view_pixels(image: NDArray[np.uint8], view: View, size: int) -> NDArray[np.float32]:

@@ -38,6 +38,8 @@ DEFAULT_ENGINE = "metrabs_base"
 LEVEL_UP = (0.0, -1.0, 0.0)
 # For so long a person whom neither detector nor engine confirms is still looked for where they were.
 _CARRY_S = 0.3
+# For so long after somebody was lost the detector looks again and again where that was.
+_LOOK_BACK_S = 1.0
 # A detection that overlaps a carried person by this much is that person.
 _SAME_BOX_IOU = 0.3
 
@@ -74,6 +76,7 @@ class PosePipeline:
         self._tracker = tracker or Tracker()
         self._smoother = smoother or Smoother()
         self._views_per_frame = views_per_frame
+        self._frames_missed = 0
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
         self._selection = Selection(engine, self._regions)
@@ -190,7 +193,8 @@ class PosePipeline:
             poses, _ = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
         carried, is_named = self._carried(camera, stamp_s)
-        fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))))
+        near = self._looked_back_at(stamp_s)
+        fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))), near)
         same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
         poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
@@ -238,6 +242,14 @@ class PosePipeline:
         if self._views_per_frame is None or not self.engine.scores_people:
             return None
         return self._views_per_frame if somebody_known else 2 * self._views_per_frame
+
+    def _looked_back_at(self, stamp_s: float) -> Floats | None:
+        """In every other frame the box [4] in which somebody was lost a moment ago, one after the other."""
+        missing = self._tracker.missing_since(stamp_s - _LOOK_BACK_S)
+        self._frames_missed = self._frames_missed + 1 if missing else 0
+        if self._frames_missed % 2 == 0:
+            return None
+        return np.asarray(missing[self._frames_missed // 2 % len(missing)].box)
 
     def _carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_]]:
         """Where the N people of the last frames are looked for in this one, if the engine can tell that they left, and

@@ -37,8 +37,7 @@ class Selection:
         self.plausible: PlausibilityParams = plausibility.DEFAULT
         self.min_score = 0.0
         skeleton = engine.spec.skeleton
-        self._spec = engine.spec
-        self._scores_people = engine.scores_people
+        self._engine = engine
         self._body_upright = engine.spec.crop.upright == "body"
         self._regions = regions
         self._bones = np.array(skeleton.edges, np.intp).reshape(-1, 2)
@@ -51,15 +50,15 @@ class Selection:
 
         ``seen`` in the boxes of ``detections``, which are this package's own, or given by somebody else.
         """
-        joints3d, person_scores = seen.joints3d, seen.scores
+        spec, joints3d, person_scores = self._engine.spec, seen.joints3d, seen.scores
         joints2d, _ = camera.project(joints3d)
-        scores = person_scores if self._scores_people else np.minimum(detections.scores, person_scores)
+        scores = person_scores if self._engine.scores_people else np.minimum(detections.scores, person_scores)
         boxes = self._regions.boxes(joints2d, camera)
         is_carried = np.arange(len(detections)) < len(carried.is_named)
         is_named, is_alone = np.zeros((2, len(detections)), bool)
         is_named[is_carried], is_alone[is_carried] = carried.is_named, ~carried.is_backed
-        good = (person_scores >= self._spec.min_person_score) & (scores >= self.min_score)
-        if self._spec.trust_given_boxes and not own_boxes:
+        good = (person_scores >= spec.min_person_score) & (scores >= self.min_score)
+        if spec.trust_given_boxes and not own_boxes:
             kept = np.flatnonzero(good & np.isfinite(joints3d).all((1, 2)))
         else:
             # A detector of ours tells where to look, not where the body ends: what it finds is not judged by its box.
@@ -68,8 +67,8 @@ class Selection:
             # Who is alone must be seen clearly: a wrong pose asks for a wrong crop, and so on.
             good &= (
                 plausibility.in_front(joints3d)
-                & ~(own_boxes & (seen.vagueness > self._spec.max_vagueness))
-                & ~(is_alone & (seen.vagueness > self._spec.max_carried_vagueness))
+                & ~(own_boxes & (seen.vagueness > spec.max_vagueness))
+                & ~(is_alone & (seen.vagueness > spec.max_carried_vagueness))
                 & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
                 & plausibility.views_agree(seen.posture_spread, self.plausible)
                 & (covers_box | (own_boxes & ~is_carried))

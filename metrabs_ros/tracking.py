@@ -158,6 +158,13 @@ class Tracker:
         tracks = self._tracks.taken(self._tracks.seen_s >= stamp_s)
         return list(tracks.poses), tracks.track_id > 0
 
+    def missing_since(self, stamp_s: float) -> list[Pose3D]:
+        """The last poses of those with an id who were not seen in the last frame but at or after ``stamp_s``."""
+        if self._tracks is None:
+            return []
+        seen_s = self._tracks.seen_s
+        return list(self._tracks.poses[(self._tracks.track_id > 0) & (seen_s < self._stamp_s) & (seen_s >= stamp_s)])
+
     def seconds_back(self, stamp_s: float) -> float:
         """By how much a stamp lies before the last frame's, s; 0 where time goes on, and after a reset."""
         return max(0.0, self._stamp_s - stamp_s)

@@ -19,6 +19,7 @@ from metrabs_ros.detector import (
     open_detector,
     suppressed,
     view_pixels,
+    views_around,
     views_of,
 )
 from metrabs_ros.errors import InputError
@@ -192,6 +193,42 @@ def test_views_take_turns_and_begin_with_the_whole(detector: Detector) -> None:
     detector.reset()
     assert len(detector.detect(image, 1)) == in_turn[0]
     detector.reset()
+
+
+def test_views_around_somebody_take_turns_and_take_one_from_nobody(detector: Detector) -> None:
+    image = np.zeros((480, 1200, 3), np.uint8)
+    image[:, 700:1180] = skimage.data.astronaut()[16:496, 16:496]
+    near = np.array([800.0, 20.0, 300.0, 420.0])
+    detector.reset()
+    in_turn = [len(detector.detect(image, 1)) for _ in range(4)]
+    detector.reset()
+    # She is too large for the small views and seen in both others.
+    assert [len(detector.detect(image, 1, near)) for _ in range(4)] == [1] * 4
+    assert [len(detector.detect(image, 1)) for _ in range(4)] == in_turn
+    detector.reset()
+    assert [len(detector.detect(image, 2, near)) for _ in range(4)] == [1] * 4
+    assert 0 in in_turn
+    detector.reset()
+
+
+@pytest.mark.parametrize(
+    ("box", "sides"),
+    [
+        ((130, 190, 60, 200), [320, 480, 1200]),
+        ((20, 40, 200, 390), [480, 1200]),
+        ((0, 10, 60, 60), [320, 480, 1200]),
+        ((20, 0, 900, 470), [1200]),
+        ((-200, -600, 1600, 1600), [1200]),
+    ],
+)
+def test_views_around_a_box_show_it_whole(box: tuple[float, ...], sides: list[int]) -> None:
+    around = views_around(np.array(box, float), 1200, 480)
+    assert [side for _, _, side in around] == sides
+    for x, y, side in around:
+        assert x <= max(box[0], 0)
+        assert y <= max(box[1], 0)
+        assert x + side >= min(box[0] + box[2], 1200)
+        assert y + side >= min(box[1] + box[3], 480)
 
 
 def test_a_pose_engine_is_no_detector() -> None:

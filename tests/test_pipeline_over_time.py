@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import cv2
@@ -99,6 +100,27 @@ def test_a_stamp_that_goes_back_is_told_and_starts_anew(pipeline: PosePipeline, 
     pipeline.reset()
     pipeline.process(frames[0], CAMERA, 0.0)
     assert pipeline.seconds_back == 0
+
+
+def test_who_was_lost_a_moment_ago_is_looked_for_there(frames: list[np.ndarray]) -> None:
+    """Of the twelve views one has a turn in a frame; where the man is back, the next frame or the one after looks."""
+    pipeline = PosePipeline.from_engine(views_per_frame=1)
+    boxes = [pose.box for pose in pipeline.estimate(frames[0], CAMERA)]
+    pipeline.process(frames[0], CAMERA, 0.0, Detections.from_boxes(boxes))
+    (man, _) = sorted(pipeline.process(frames[1], CAMERA, 1 / 30), key=lambda pose: float(pose.box[0]))
+    without = frames[1].copy()
+    x, y, w, h = man.box.astype(int)
+    without[max(0, y - 40) : y + h + 40, max(0, x - 40) : x + w + 40] = 110
+    stamps_s = (number / 30 for number in itertools.count(2))
+    needed = []
+    # Longer than lost people are carried, and each time with another view's turn.
+    for away in range(10, 18):
+        for _ in range(away):
+            assert len(pipeline.process(without, CAMERA, next(stamps_s))) == 1
+        is_back = (len(pipeline.process(frames[2], CAMERA, next(stamps_s))) == 2 for _ in range(12))
+        needed.append(1 + next((i for i, found in enumerate(is_back) if found), 12))
+    assert np.mean(needed) <= 2, needed
+    pipeline.close()
 
 
 def test_a_stamp_that_is_none_is_refused(pipeline: PosePipeline, frames: list[np.ndarray]) -> None:

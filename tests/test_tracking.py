@@ -324,6 +324,16 @@ def test_two_who_are_new_together_have_ids_at_once_even_one_before_the_other() -
     assert ids(Tracker(), [(0, 0, 3), (0.2, 0, 4.5)], 0.0) == [1, 2]
 
 
+def test_who_is_missing_since_when() -> None:
+    tracker = Tracker()
+    assert tracker.missing_since(-1.0) == []
+    tracker.update([pose_at((0, 0, 3)), pose_at((2, 0, 3), 0.8), pose_at((-2, 0, 5), 0.6)], 0.0)
+    assert tracker.missing_since(-1.0) == []
+    tracker.update([pose_at((0, 0, 3))], 0.1)
+    assert [pose.score for pose in tracker.missing_since(0.0)] == [0.8]
+    assert tracker.missing_since(0.05) == []
+
+
 NOT_VOUCHED = np.zeros(1, bool)
 
 
