@@ -18,7 +18,8 @@ from training.synthetic import synthetic_ready
 if not synthetic_ready():
     pytest.skip("the body model's or the backgrounds' cache is not built", allow_module_level=True)
 
-from training.synthetic import backgrounds
+from training.synthetic import backgrounds, room
+from training.synthetic.scene import middle_of
 from training.synthetic.stream import StreamConfig, block, examples, loader
 
 SMALL = StreamConfig(side=96, block=4, shapes=2)
@@ -98,3 +99,28 @@ def test_every_picture_has_a_licence_that_is_in_the_readme() -> None:
         assert entry["licence"]
         assert entry["licence"].rstrip("+") in readme, f"{entry['source']} is under {entry['licence']}"
         assert f"`{entry['package']}`" in readme
+
+
+def test_a_room_holds_adults_in_front_of_tilted_portrait_cameras() -> None:
+    rng = np.random.default_rng(5)
+    stock = room.sampled_stock(rng, held_out=True, people=4, photos=1)
+    rolls, counts = [], []
+    for _ in range(24):
+        scene = room.sampled_scene(rng, stock)
+        assert scene is not None
+        first, view = scene.people[0], scene.view
+        assert first.shape.height > 1.3
+        assert first.family in {"standing", "walking", "stumbling"}
+        assert view.camera.size[1] > view.camera.size[0]
+        assert 2.9 < np.linalg.norm(view.eye - middle_of(first)) < 4.1
+        _, in_front = view.camera.project(view.to_camera(first.joints))
+        assert in_front.all()
+        rolls.append(np.degrees(np.arctan2(view.up[0], -view.up[1])))
+        counts.append(len(scene.people))
+        if counts[-1] == 2:
+            nearer = scene.people[1].joints[0, :2]
+            away = np.linalg.norm(first.joints[0, :2] - view.eye[:2])
+            assert np.linalg.norm(nearer - view.eye[:2]) < away
+    assert max(map(abs, rolls)) < 33
+    assert np.std(rolls) > 8
+    assert 0.4 < np.mean(np.array(counts) == 2) < 1

@@ -117,6 +117,27 @@ def test_fixed_blocks_stay_and_the_rest_learns() -> None:
         Trainer(replace(CONFIG, fixed_blocks=16), CPU)
 
 
+def test_convolutions_of_single_channels_can_stay() -> None:
+    trainer = Trainer(replace(CONFIG, frozen_encoder_steps=0, fixed_depthwise=True, precision="bfloat16"), CPU)
+    single = {
+        f"{name}.weight"
+        for name, module in trainer.model.encoder.named_modules()
+        if isinstance(module, torch.nn.Conv2d) and module.groups > 1
+    }
+    assert single
+    before = {name: value.clone() for name, value in trainer.model.encoder.state_dict().items()}
+    trainer.update(next(CONFIG.data.batches(2, 0, 0, 0)))
+    for name, value in trainer.model.encoder.state_dict().items():
+        if name.endswith("weight"):
+            assert torch.equal(before[name], value) == (name in single), name
+
+
+def test_colours_are_changed_where_the_config_says_so() -> None:
+    batch = next(CONFIG.data.batches(2, 0, 0, 0))
+    plain, recoloured = (Trainer(replace(CONFIG, recolour=choice), CPU) for choice in (False, True))
+    assert plain.update(batch)["loss"] != recoloured.update(batch)["loss"]
+
+
 def test_steps_by_size_change_every_tensor_alike() -> None:
     settings = {"frozen_encoder_steps": 0, "encoder_rate": 2.0, "encoder_rate_by_size": True, "weight_decay": 0.0}
     trainer = Trainer(replace(CONFIG, **settings), CPU)

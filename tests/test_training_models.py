@@ -299,3 +299,13 @@ def test_bone_lengths_give_the_distance() -> None:
     assert depth == pytest.approx(pose[2, 2], abs=1e-3)
     np.testing.assert_allclose(baseline25d.back_projected(pose25d, K, depth, 2), pose, atol=2e-3)
     assert np.isnan(baseline25d.root_depth(pose25d, K, bones, lengths, ~inside, root=2))
+
+
+def test_strided_depthwise_convolutions_stay_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    layer = blazepose_encoder.StridedDepthwise(8, 8, 5, 2, padding=2, groups=8)
+    pixels = torch.rand(2, 8, 16, 16)
+    expected = layer(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(torch.nn.functional.conv2d(pixels, layer.weight, layer.bias, 2, 2, 1, 8), expected)
+        assert torch.equal(layer(pixels), expected)

@@ -17,9 +17,10 @@ from training.ema import Ema, FastEma  # noqa: E402
 from training.examples import collate  # noqa: E402
 from training.model.blazepose_tower import BlazePoseTower  # noqa: E402
 from training.pool import Pool, held_out  # noqa: E402
+from training.recolour import recoloured  # noqa: E402
 from training.render_pool import write  # noqa: E402
 from training.skeleton import JOINT_NAMES  # noqa: E402
-from training.sprint import Sprint, recoloured  # noqa: E402
+from training.sprint import Sprint  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 from training.watched import Watched  # noqa: E402
 

@@ -36,12 +36,14 @@ class TrainConfig:
     steps: updates in all; batch_size: of each process; encoder_rate: the encoder's learning rate as a factor of the
     heads' and, encoder_rate_by_size, of each tensor's root mean square, for weights of very different sizes, as where
     batch norms are folded into them; frozen_encoder_steps: the encoder stays as it is until then;
-    fixed_blocks: so many of BlazePose's first blocks stay so all the time; frozen_norm_steps: batch norm keeps its
-    statistics for the last so many steps; ghost_batch: it takes them from so many examples at a time, which then go
-    through the network apart from the rest of the batch (0: from the whole batch; Hoffer et al. 2017); clip:
-    largest gradient norm; bad_steps: so many updates in a row without a finite gradient end the run; teacher: name
-    of the engine to distil from, where loss.teacher > 0; precision: auto is bfloat16 on a GPU that has it; threads:
-    of torch on the CPU (None: all cores), which the data's processes need, too.
+    fixed_blocks: so many of BlazePose's first blocks stay so all the time; fixed_depthwise: its convolutions of single
+    channels, too, half of a CPU's time; recolour: each crop in other colours each time it is seen; frozen_norm_steps:
+    batch norm keeps its statistics for the last so many steps; ghost_batch: it takes them from so many examples at a
+    time, which then go through the network apart from the rest of the batch (0: from the whole batch; Hoffer et al.
+    2017); clip: largest gradient norm; bad_steps: so many updates in a row without a finite gradient end the run;
+    teacher: name of the engine to distil from, where loss.teacher > 0; precision: auto is bfloat16 on a GPU that has it
+    ("bfloat16" is faster on CPUs with AMX); threads: of torch on the CPU (None: all cores), which the data's processes
+    need, too.
     """
 
     model: MetrabsConfig
@@ -55,6 +57,8 @@ class TrainConfig:
     encoder_rate_by_size: bool = False
     frozen_encoder_steps: int = 0
     fixed_blocks: int = 0
+    fixed_depthwise: bool = False
+    recolour: bool = False
     frozen_norm_steps: int = 0
     ghost_batch: int = 0
     clip: float = 1.0

@@ -55,6 +55,7 @@ def main(
     checkpoint: Annotated[list[Path] | None, typer.Option(help="A run's folder or a checkpoint's.")] = None,
     root: Annotated[Path | None, typer.Option(help="The data set, in its official layout.")] = None,
     count: Annotated[int, typer.Option(help="Synthetic: how many people.")] = 500,
+    room: Annotated[bool, typer.Option(help="Synthetic: only adults before tilted cameras, half hidden.")] = False,
     seed: Annotated[list[int] | None, typer.Option(help="Synthetic: 0 is the fixed set.")] = None,
     common_joints: Annotated[bool, typer.Option(help="Only joints that the predictions have.")] = False,
     frames: Annotated[int, typer.Option(help="Synthetic: also so many whole pictures, detector and all.")] = 0,
@@ -70,7 +71,7 @@ def main(
         if protocol == "synthetic":
             _only_synthetic(predictions, truth, root)
             opened = _engines(engine, checkpoint)
-            runs = _synthetic(opened, count, seed or [0], second_look)
+            runs = _synthetic(opened, count, seed or [0], second_look, room)
             frame_sheets = [_pictures(opened, frames, one, detector) for one in seed or [0]] if frames else []
         elif protocol == "agreement":
             runs = [[_agreement(_engines(engine, checkpoint), reference, pictures, fov, every)]]
@@ -104,7 +105,7 @@ def _engines(names: list[str] | None, places: list[Path] | None) -> list[Engine]
     return opened + [looks.engine_of_checkpoint(place) for place in places or ()]
 
 
-def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look: bool) -> list[list[Sheet]]:
+def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look: bool, room: bool) -> list[list[Sheet]]:
     if not engines:
         raise InputError("The synthetic protocol compares engines: give one or several --engine or --checkpoint.")
     if count < 1:
@@ -113,7 +114,7 @@ def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look:
 
     runs = []
     for seed in seeds:
-        people = synthetic.examples(count, seed)
+        people = synthetic.examples(count, seed, room)
         found = {
             name: (engine.spec.joints, looks.seen_on_crops(engine, people, second_look))
             for name, engine in zip(_distinct(engines), engines, strict=True)

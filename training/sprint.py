@@ -31,6 +31,7 @@ from training.ema import FastEma
 from training.examples import Batch
 from training.model import metrabs
 from training.pool import Pool, held_out
+from training.recolour import recoloured
 from training.tensor_sizes import by_size
 from training.validation import errors, to_input
 from training.watched import Watched
@@ -104,19 +105,6 @@ class Sprint:
         self.model.train()
         told = [f"{name} {value:.3f}" if value < 10 else f"{name} {value:.1f}" for name, value in found.items()]
         return ", ".join(told + [f"watched {name} {value:.3g}" for name, value in seen.items()])
-
-
-def recoloured(images: torch.Tensor) -> torch.Tensor:
-    """[N,3,S,S] in 0..1 -> the same with other exposure, contrast, white balance and saturation, each crop its own."""
-    count, device = len(images), images.device
-
-    def dice(low: float, high: float, channels: int = 1) -> torch.Tensor:
-        return torch.empty(count, channels, 1, 1, device=device).uniform_(low, high)
-
-    images = images.clamp_min(1e-4) ** torch.exp(dice(-0.35, 0.35))
-    images = images * dice(0.8, 1.2) * dice(0.93, 1.07, 3)
-    grey = images.mean(1, keepdim=True)
-    return (grey + (images - grey) * dice(0.4, 1.3)).clamp(0, 1)
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -48,6 +49,17 @@ def main(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End this process without the destructors of libraries: DistributedDataParallel holds on to the process group,
+    whose threads still run then, after its end (torch 2.13, gloo)."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _train(config: TrainConfig, run: Path, until: int | None, start_from: Path | None) -> None:

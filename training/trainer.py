@@ -21,6 +21,7 @@ from training.ema import Ema
 from training.examples import Batch
 from training.model import metrabs
 from training.patience import Patience
+from training.recolour import recoloured
 from training.tensor_sizes import size_of
 from training.validation import errors, to_input
 
@@ -38,6 +39,8 @@ class Trainer:
         # Depthwise convolutions are several times faster so, on CPUs as well.
         self.model = self.model.to(memory_format=torch.channels_last)
         metrabs.fix_first_blocks(self.model, config.fixed_blocks)
+        if config.fixed_depthwise:
+            metrabs.fix_depthwise(self.model)
         self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=config.weight_decay)
         self.ema = Ema(self.model, config.ema_decay)
         self.step = 0
@@ -188,8 +191,9 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         teacher = None if self.teacher is None else self.teacher(batch)
+        image = to_input(batch.image)
         with self._autocast:
-            predicted = self._parallel(to_input(batch.image))
+            predicted = self._parallel(recoloured(image) if self.config.recolour else image)
         config = self.config
         return losses.losses(predicted, batch, config.model.grid, config.root_index, config.loss, self.step, teacher)
 

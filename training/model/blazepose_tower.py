@@ -18,7 +18,7 @@ from torch.nn import functional
 from metrabs_ros.errors import InputError
 from training import checkpoint
 from training.model import blazepose_encoder
-from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder, Weights, bias_of, unpacked
+from training.model.blazepose_encoder import HEAVY, BlazePoseEncoder, StridedDepthwise, Weights, bias_of, unpacked
 
 _COLOURS = 3
 _DECODED = 48
@@ -40,6 +40,7 @@ class BlazePoseTower(nn.Module):
         super().__init__()
         encoder = BlazePoseEncoder(HEAVY)
         self.stem, self.blocks = encoder.stem, encoder.blocks
+        self.fixed_blocks = 0
         self.widened = nn.Sequential(*list(encoder.tail)[:4])
         self.lengths = tuple(HEAVY.tap(stride)[0] for stride in (4, 8, 16))
         widths = [HEAVY.tap(stride)[1] for stride in (4, 8, 16)] + [HEAVY.tail]
@@ -64,6 +65,15 @@ class BlazePoseTower(nn.Module):
             x = residuals(down(x)) + to_tower(lateral)
             maps.append(x)
         return maps[2], maps[1]
+
+    def fix_first_blocks(self, count: int) -> None:
+        """The stem and so many of the encoder's blocks stay as they are. Raises InputError where there are fewer."""
+        if not 0 <= count <= len(self.blocks):
+            raise InputError(f"Of the tower's encoder's blocks 0 to {len(self.blocks)} can be fixed, got {count}.")
+        self.fixed_blocks = count
+        self.requires_grad_(True)
+        self.stem.requires_grad_(count == 0)
+        self.blocks[:count].requires_grad_(False)
 
     def stored(self, image: torch.Tensor) -> torch.Tensor:
         """Both maps in one [N,1056,S/32,S/32], to be kept for heads that are trained alone."""
@@ -125,7 +135,7 @@ class Down(nn.Module):
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
         self.more = out - width
-        self.depthwise = nn.Conv2d(width, width, 3, stride=2, groups=width)
+        self.depthwise = StridedDepthwise(width, width, 3, stride=2, groups=width)
         self.mixed = nn.Conv2d(width, out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

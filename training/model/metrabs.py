@@ -12,6 +12,7 @@ from metrabs_ros.errors import InputError
 from training.heatmap import Grid
 from training.model import backbones
 from training.model.blazepose_encoder import BlazePoseEncoder
+from training.model.blazepose_tower import BlazePoseTower
 from training.model.heads import MetrabsHead, PlainConv, Prediction
 
 
@@ -42,6 +43,7 @@ class Metrabs(nn.Module):
         self.encoder, self.head, self.grid = encoder, head, grid
         # Whether gradients reach the encoder; without them its forward pass keeps nothing.
         self.encoder_frozen = False
+        self.fixed_depthwise = False
 
     def forward(self, image: torch.Tensor) -> Prediction:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
@@ -53,9 +55,13 @@ class Metrabs(nn.Module):
         """Frozen: no gradients, and batch norm keeps its statistics."""
         self.encoder_frozen = frozen
         self.encoder.requires_grad_(not frozen)
-        for module in self.encoder.modules():
-            if isinstance(module, BlazePoseEncoder) and not frozen:
+        for module in self.encoder.modules() if not frozen else ():
+            if isinstance(module, BlazePoseEncoder | BlazePoseTower):
                 module.fix_first_blocks(module.fixed_blocks)
+        if self.fixed_depthwise:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+                    module.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Metrabs:
@@ -124,11 +130,18 @@ def _fused(config: MetrabsConfig, joints: int) -> Metrabs:
 
 def fix_first_blocks(network: Metrabs, count: int) -> None:
     """BlazePose's first blocks take no part in training. Raises InputError where the encoder is another."""
-    encoders = [module for module in network.encoder.modules() if isinstance(module, BlazePoseEncoder)]
+    encoders = [module for module in network.encoder.modules() if isinstance(module, BlazePoseEncoder | BlazePoseTower)]
     if count and not encoders:
         raise InputError("fixed_blocks needs BlazePose's encoder: set it to 0 for other backbones.")
     for encoder in encoders:
         encoder.fix_first_blocks(count)
+
+
+def fix_depthwise(network: Metrabs) -> None:
+    """The encoder's convolutions of single channels stay as they are: few weights, whose gradients take a CPU as long
+    as all others."""
+    network.fixed_depthwise = True
+    network.freeze_encoder(network.encoder_frozen)
 
 
 def _head(config: MetrabsConfig, channels: int, joints: int) -> MetrabsHead:

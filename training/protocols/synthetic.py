@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +35,12 @@ _STATURE = (("head_top", "neck"), ("neck", "spine"), ("spine", "pelvis"), ("left
 _STATURES = ((0, 1.1), (1.1, 1.3), (1.3, 1.5), (1.5, 1.7), (1.7, 9))
 
 
-def examples(count: int, seed: int, side: int = 256) -> list[Example]:
-    """The first ``count`` crops of the evaluation set (seed 0) or of a sibling, kept in the cache between calls."""
-    config = replace(stream.StreamConfig(side=side), held_out=True)
-    place = body_data.cache_folder() / "evaluation" / f"{_fingerprint()}_{seed}_{side}_{count}.npz"
+def examples(count: int, seed: int, room: bool = False, side: int = 256) -> list[Example]:
+    """The first ``count`` crops of the evaluation set (seed 0) or of a sibling, kept in the cache between calls;
+    ``room``: of adults in a room (training.synthetic.room)."""
+    config = stream.StreamConfig(side=side, held_out=True, room=float(room))
+    kind = "room_" if room else ""
+    place = body_data.cache_folder() / "evaluation" / f"{_fingerprint()}_{kind}{seed}_{side}_{count}.npz"
     names = ("image", "K", "joints3d", "joints2d", "visible")
     if place.is_file():
         with np.load(place, allow_pickle=False) as data:

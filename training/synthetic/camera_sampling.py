@@ -81,6 +81,17 @@ def sampled_view(rng: np.random.Generator, camera: Camera, target: Floats, heigh
     return View(camera, _pointing(eye, target, ray, roll), eye)
 
 
+def tilted_view(rng: np.random.Generator, camera: Camera, target: Floats) -> View:
+    """A camera 3..4 m from the point ``target`` [3] m, 1..2.6 m above the floor, rolled by up to 26 degrees."""
+    distance, eye_height, azimuth = rng.uniform(3.0, 4.0), rng.uniform(1.0, 2.6), rng.uniform(0, 2 * np.pi)
+    rise = eye_height - target[2]
+    ground = np.sqrt(distance**2 - rise**2)
+    eye = target + np.array([np.cos(azimuth) * ground, np.sin(azimuth) * ground, rise])
+    where = np.array(camera.size) * (0.5 + rng.uniform(-1, 1, 2) * [0.2, 0.12])
+    roll = np.radians(rng.uniform(-26, 26))
+    return View(camera, _pointing(eye, target, camera.undistorted().unproject(where)[0], roll), eye)
+
+
 def _pointing(eye: Floats, target: Floats, ray: Floats, roll: float) -> Floats:
     """Rotation into a camera that sees ``target`` along ``ray`` of its frame, about level but for ``roll`` rad."""
     aim = (target - eye) / np.linalg.norm(target - eye)

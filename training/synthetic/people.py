@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,11 +53,13 @@ class Person:
         return vertex_normals(self.points, body_data().faces)
 
 
-def sampled_person(rng: np.random.Generator, shape: Shape, held_out: bool) -> Person:
-    """Somebody dressed, in a pose that does not go through itself, above the world's origin."""
+def sampled_person(
+    rng: np.random.Generator, shape: Shape, held_out: bool, families: Sequence[str] | None = None
+) -> Person:
+    """Somebody dressed, in a pose (of these families) that does not go through itself, above the world's origin."""
     best: tuple[float, Floats, str] | None = None
     for _ in range(_TRIES):
-        angles, family = poses.sampled_pose(rng, held_out)
+        angles, family = poses.sampled_pose(rng, held_out, families)
         _, positions = pose_bones(angles, shape.bone_heads, shape.height)
         depth = overlap(positions, shape.height)
         if best is None or depth < best[0]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,10 +36,13 @@ _LIMITS = {
 }
 
 
-def sampled_pose(rng: np.random.Generator, held_out: bool = False) -> tuple[Floats, str]:
-    """An angle vector [len(ANGLES)] rad and its family; ``held_out``: of the families kept for evaluation."""
+def sampled_pose(
+    rng: np.random.Generator, held_out: bool = False, only: Sequence[str] | None = None
+) -> tuple[Floats, str]:
+    """An angle vector [len(ANGLES)] rad and its family; ``held_out``: of the families kept for evaluation; ``only``:
+    of those among these."""
     families = EVALUATION if held_out else TRAINING
-    names = list(families)
+    names = [name for name in families if only is None or name in only]
     odds = np.array([families[name][1] for name in names])
     name = str(rng.choice(names, p=odds / odds.sum()))
     pose = families[name][0](rng)

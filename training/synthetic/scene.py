@@ -79,8 +79,7 @@ def sampled_scene(
         count = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.45, 0.27, 0.14, 0.07, 0.04, 0.03]))
     first = sampled_person(rng, stock.shapes[rng.integers(len(stock.shapes))], stock.held_out)
     camera = camera_sampling.sampled_camera(rng, size)
-    middle = ((first.points.min(0) + first.points.max(0)) / 2).astype(np.float64)
-    view = camera_sampling.sampled_view(rng, camera, middle, first.shape.height)
+    view = camera_sampling.sampled_view(rng, camera, middle_of(first), first.shape.height)
     if wanted and not wanted(first, view):
         return None
     people = [first]
@@ -88,12 +87,30 @@ def sampled_scene(
         other = _placed_beside(rng, stock.bystanders[i].turned(rng.uniform(0, 2 * np.pi)), people, view)
         if other is not None:
             people.append(other)
+    return furnished(rng, stock, people, view)
+
+
+def furnished(
+    rng: np.random.Generator, stock: Stock, people: list[Person], view: View, with_things: bool = True
+) -> Scene:
+    """The scene around people who are seen by a camera: things (or only seats), light and what is behind."""
     seats = [seat_under(rng, p.joints, p.shape.height) for p in people if p.family == "sitting" and rng.random() < 0.85]
-    things = (*sampled_things(rng, middle, view.eye), *(seat for seat in seats if seat is not None))
+    around = sampled_things(rng, middle_of(people[0]), view.eye) if with_things else ()
+    things = (*around, *(seat for seat in seats if seat is not None))
     params = np.array([clothes.object_params(rng) for _ in things], np.float32).reshape(len(things), WIDTH)
     photo = stock.photos[rng.integers(len(stock.photos))]
-    backdrop = sampled_backdrop(rng, photo, stock.textures, float(camera.K[0, 0]))
+    backdrop = sampled_backdrop(rng, photo, stock.textures, float(view.camera.K[0, 0]))
     return Scene(tuple(people), things, params, sampled_light(rng), backdrop, view)
+
+
+def middle_of(person: Person) -> Floats:
+    """[3] m the middle of the space that somebody takes."""
+    return ((person.points.min(0) + person.points.max(0)) / 2).astype(np.float64)
+
+
+def is_clear_of(moved: Person, people: list[Person]) -> bool:
+    """Whether somebody does not stand in anybody."""
+    return all(np.linalg.norm(moved.joints[:, None] - one.joints[None], axis=-1).min() > _APART for one in people)
 
 
 def _placed_beside(rng: np.random.Generator, other: Person, people: list[Person], view: View) -> Person | None:
@@ -106,7 +123,6 @@ def _placed_beside(rng: np.random.Generator, other: Person, people: list[Person]
         if np.linalg.norm(place - view.eye[:2]) < 0.7:
             continue
         moved = other.moved(np.array([*place, 0.0]))
-        gaps = [np.linalg.norm(moved.joints[:, None] - person.joints[None], axis=-1).min() for person in people]
-        if min(gaps) > _APART:
+        if is_clear_of(moved, people):
             return moved
     return None

@@ -6,7 +6,7 @@ So the stream is the same for any count of workers, and can begin anywhere (``sk
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from metrabs_ros import crop
 from metrabs_ros.camera import Camera
 from training.examples import BACKGROUND, Batch, Example, collate
-from training.synthetic import camera_sampling
+from training.synthetic import camera_sampling, room, scene
 from training.synthetic.camera_sampling import View
 from training.synthetic.lens import lens_maps
 from training.synthetic.people import Person
 from training.synthetic.picture import rendered, visible_joints
-from training.synthetic.scene import Scene, Stock, sampled_scene, sampled_stock
+from training.synthetic.scene import Scene, Stock
 from training.synthetic.sensor import Sensor, developed, sampled_sensor
 
 Floats = NDArray[np.floating]
+# scene.sampled_scene or room.sampled_scene.
+DrawnScene = Callable[..., Scene | None]
 SOURCE = "synthetic"
 # Joints that must lie in the picture, as a part of all.
 _LEAST_INSIDE = 0.3
@@ -36,7 +38,8 @@ _EMPTY_SHAPES = 2
 class StreamConfig:
     """side px of the crops; box_scale: enlargement of tight person boxes; block: examples that share a small set of
     people's shapes; shapes: how many; held_out: what evaluation alone sees; supersampling: rendered px per picture px;
-    least_visible: part of the joints that must be seen; body_up: part of the crops that are upright by the body."""
+    least_visible: part of the joints that must be seen; body_up: part of the crops that are upright by the body; room:
+    part of the blocks that show adults in a room (module room) instead of anybody anywhere."""
 
     side: int = 256
     box_scale: float = 1.15
@@ -46,6 +49,7 @@ class StreamConfig:
     supersampling: float = 1.2
     least_visible: float = 0.2
     body_up: float = 0.25
+    room: float = 0.0
 
 
 def examples(
@@ -59,29 +63,36 @@ def examples(
 def block(config: StreamConfig, seed: int, number: int) -> list[Example]:
     """The examples of one block."""
     rng = np.random.default_rng([seed, int(config.held_out), number])
-    return _drawn(config, sampled_stock(rng, config.held_out, config.shapes), rng, config.block)
+    setting = room if config.room and rng.random() < config.room else scene
+    stock = setting.sampled_stock(rng, config.held_out, config.shapes)
+    return _drawn(config, stock, rng, config.block, setting.sampled_scene)
 
 
 def empty_block(config: StreamConfig, seed: int, number: int, count: int) -> list[Example]:
     """``count`` crops of scenes whose people have left: what stands where somebody could."""
     rng = np.random.default_rng([seed, int(config.held_out), number, 1])
-    return _drawn(config, sampled_stock(rng, config.held_out, _EMPTY_SHAPES), rng, count, empty=True)
+    stock = scene.sampled_stock(rng, config.held_out, _EMPTY_SHAPES)
+    return _drawn(config, stock, rng, count, scene.sampled_scene, empty=True)
 
 
 def _drawn(
-    config: StreamConfig, stock: Stock, rng: np.random.Generator, count: int, empty: bool = False
+    config: StreamConfig, stock: Stock, rng: np.random.Generator, count: int, drawn: DrawnScene, empty: bool = False
 ) -> list[Example]:
     """``count`` examples of a stock."""
     out: list[Example] = []
     while len(out) < count:
-        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)), empty)
+        example = sampled_example(config, stock, np.random.default_rng(rng.integers(2**63)), drawn, empty)
         if example is not None:
             out.append(example)
     return out
 
 
 def sampled_example(
-    config: StreamConfig, stock: Stock, rng: np.random.Generator, empty: bool = False
+    config: StreamConfig,
+    stock: Stock,
+    rng: np.random.Generator,
+    drawn: DrawnScene = scene.sampled_scene,
+    empty: bool = False,
 ) -> Example | None:
     """A person in a crop as the runtime would cut it, or, ``empty``, that crop without anybody; None where the camera
     sees too little of them."""
@@ -92,13 +103,13 @@ def sampled_example(
         looks.extend([look] if look else [])
         return look is not None
 
-    scene = sampled_scene(rng, stock, wanted=wanted)
-    if scene is None:
+    seen = drawn(rng, stock, wanted=wanted)
+    if seen is None:
         return None
-    view, person, virtual = scene.view, scene.people[0], looks[0]
+    view, person, virtual = seen.view, seen.people[0], looks[0]
     if empty:
-        return _without_people(config, scene, virtual, rng)
-    image, visible = _crop_image(config, scene, virtual, rng)
+        return _without_people(config, seen, virtual, rng)
+    image, visible = _crop_image(config, seen, virtual, rng)
     joints = view.to_camera(person.joints)
     visible &= _in_picture(view, joints)
     if visible.mean() < config.least_visible:
@@ -117,9 +128,9 @@ def sampled_example(
 
 
 def _without_people(
-    config: StreamConfig, scene: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
+    config: StreamConfig, seen: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
 ) -> Example:
-    image, visible = _crop_image(config, scene.deserted(), virtual, rng)
+    image, visible = _crop_image(config, seen.deserted(), virtual, rng)
     unknown = np.full((len(visible), 3), np.nan, np.float32)
     return Example(
         image=image,
@@ -162,17 +173,17 @@ def _in_picture(view: View, joints: Floats) -> NDArray[np.bool_]:
 
 
 def _crop_image(
-    config: StreamConfig, scene: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
+    config: StreamConfig, seen: Scene, virtual: crop.VirtualCameras, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """[S,S,3] uint8 RGB and visible [J]: rendered at the real picture's resolution or the crop's, the lower."""
-    side, view, person = config.side, scene.view, scene.people[0]
+    side, view, person = config.side, seen.view, seen.people[0]
     K, R = virtual.K[0], virtual.R_crop_cam[0]
     stored = float(np.clip(side * view.camera.K[0, 0] / K[0, 0], 24, 1e5))
     small = int(min(side, round(stored)))
     fine = int(np.clip(round(small * config.supersampling), 96, config.supersampling * side))
     R_crop_world = R @ view.R_cam_world
     K_fine = _zoomed(K, fine / side)
-    picture = rendered(scene, K_fine, R_crop_world, (fine, fine))
+    picture = rendered(seen, K_fine, R_crop_world, (fine, fine))
     points = (person.joints - view.eye) @ R_crop_world.T
     flat = points @ K_fine.T
     visible = visible_joints(picture, person, points, flat[:, :2] / flat[:, 2:])
