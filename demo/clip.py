@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metrabs_ros.model_spec import PackageFile
 from metrabs_ros.weights import fetch
+from metrabs_ros.weights_spec import PackageFile
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = PackageFile("Sports2D/Demo/demo.mp4", wheel="sports2d==0.8.34")

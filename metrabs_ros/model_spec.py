@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from metrabs_ros.detection_spec import DetectorSpec
 from metrabs_ros.errors import InputError
 from metrabs_ros.joint_transform import JointTransform
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.strict import nearest, parsed
 from metrabs_ros.uncertainty import Calibration
+from metrabs_ros.weights_spec import WeightsSpec
 
 KINDS = ("pose", "detector")
 LAYOUTS = ("NHWC", "NCHW")
@@ -33,38 +34,6 @@ INSIDE = ("image", "crop")
 ACTIVATIONS = ("none", "sigmoid")
 UNITS = {"m": 1.0, "mm": 1e-3, "px": 1.0, "1": 1.0}
 POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score", "spread2d", "spread3d")
-
-
-@dataclass(frozen=True)
-class PackageFile:
-    """Where a weight file that is not ours comes from: a member of a pinned wheel on PyPI or of an npm package."""
-
-    member: str
-    wheel: str | None = None
-    npm: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.wheel is None) == (self.npm is None):
-            raise InputError("weights: source must name either a wheel or an npm package.")
-
-    @property
-    def package(self) -> str:
-        return f"the wheel {self.wheel}" if self.wheel else f"the npm package {self.npm}"
-
-
-@dataclass(frozen=True)
-class WeightsSpec:
-    """The weight file beside the spec (or in the user's cache), its sha256 and where it can be fetched."""
-
-    file: str
-    sha256: str
-    source: PackageFile | None = None
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise InputError(f"weights: sha256 must be 64 hexadecimal digits, got {self.sha256!r}.")
-        if Path(self.file).name != self.file or self.file in ("", ".."):
-            raise InputError(f"weights: file must be a plain file name without folders, got {self.file!r}.")
 
 
 @dataclass(frozen=True)
@@ -180,45 +149,6 @@ class SecondLookSpec:
 
     zoom: float
     min_score: float
-
-
-@dataclass(frozen=True)
-class AnchorSpec:
-    """A single-shot detector's grid of anchors: strides px and anchors a cell, in the order of the output's rows."""
-
-    strides: tuple[int, ...]
-    per_cell: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.strides or len(self.strides) != len(self.per_cell) or min(self.strides + self.per_cell) < 1:
-            raise InputError(
-                "detection: anchors: strides and per_cell must be positive and as many as each other, got "
-                f"{list(self.strides)} and {list(self.per_cell)}."
-            )
-
-
-@dataclass(frozen=True)
-class DetectorSpec:
-    """Decoding of a BlazePose-style detector: per anchor a box and key points relative to the anchor's centre, px.
-
-    center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
-    """
-
-    boxes: str
-    scores: str
-    anchors: AnchorSpec
-    keypoints: int
-    center_keypoint: int
-    radius_keypoint: int
-    score_threshold: float = 0.5
-    nms_iou: float = 0.3
-
-    def __post_init__(self) -> None:
-        for key, index in (("center_keypoint", self.center_keypoint), ("radius_keypoint", self.radius_keypoint)):
-            if not 0 <= index < self.keypoints:
-                raise InputError(f"detection: {key} must lie in 0..{self.keypoints - 1}, got {index}.")
-        if not 0 < self.score_threshold < 1:
-            raise InputError(f"detection: score_threshold must lie between 0 and 1, got {self.score_threshold}.")
 
 
 @dataclass(frozen=True)

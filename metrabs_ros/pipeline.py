@@ -27,6 +27,7 @@ from metrabs_ros.selection import NOBODY, Carried, Selection
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.smoothing import Smoother, SmoothingParams
 from metrabs_ros.tracking import Tracker, TrackingParams
+from metrabs_ros.whereabouts import Whereabouts
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -36,10 +37,6 @@ Pose = TypeVar("Pose", bound=Pose3D)
 DEFAULT_ENGINE = "metrabs_base"
 # World up in the optical frame of a level camera.
 LEVEL_UP = (0.0, -1.0, 0.0)
-# For so long a person whom neither detector nor engine confirms is still looked for where they were.
-_CARRY_S = 0.3
-# For so long after somebody was lost the detector looks again and again where that was.
-_LOOK_BACK_S = 1.0
 # A detection that overlaps a carried person by this much is that person.
 _SAME_BOX_IOU = 0.3
 
@@ -76,13 +73,12 @@ class PosePipeline:
         self._tracker = tracker or Tracker()
         self._smoother = smoother or Smoother()
         self._views_per_frame = views_per_frame
-        self._frames_missed = 0
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
         self._selection = Selection(engine, self._regions)
         self._convention = convention
         self._conversion = conversion(engine.spec.skeleton, convention)
-        self._body_upright = engine.spec.crop.upright == "body"
+        self._whereabouts = Whereabouts(self._tracker, self._regions, engine, views_per_frame)
 
     @classmethod
     def from_engine(
@@ -192,9 +188,9 @@ class PosePipeline:
         if detections is not None:
             poses, _ = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
-        carried, is_named = self._carried(camera, stamp_s)
-        near = self._looked_back_at(stamp_s)
-        fresh = self._finder.detected(image_rgb, self._view_budget(somebody_known=bool(len(carried))), near)
+        carried, is_named = self._whereabouts.carried(camera, stamp_s)
+        near = self._whereabouts.looked_back_at(stamp_s)
+        fresh = self._finder.detected(image_rgb, self._whereabouts.view_budget(bool(len(carried))), near)
         same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
         poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
@@ -237,32 +233,6 @@ class PosePipeline:
         self.engine.close()
         if self._detector is not None:
             self._detector.close()
-
-    def _view_budget(self, somebody_known: bool) -> int | None:
-        if self._views_per_frame is None or not self.engine.scores_people:
-            return None
-        return self._views_per_frame if somebody_known else 2 * self._views_per_frame
-
-    def _looked_back_at(self, stamp_s: float) -> Floats | None:
-        """In every other frame the box [4] in which somebody was lost a moment ago, one after the other."""
-        missing = self._tracker.missing_since(stamp_s - _LOOK_BACK_S)
-        self._frames_missed = self._frames_missed + 1 if missing else 0
-        if self._frames_missed % 2 == 0:
-            return None
-        return np.asarray(missing[self._frames_missed // 2 % len(missing)].box)
-
-    def _carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_]]:
-        """Where the N people of the last frames are looked for in this one, if the engine can tell that they left, and
-        [N] who of them has an id."""
-        poses, is_named = self._tracker.seen_since(stamp_s - _CARRY_S)
-        if not poses or not self.engine.scores_people:
-            return Detections.from_boxes(np.zeros((0, 4))), NOBODY.is_named
-        joints2d = np.stack([pose.joints2d for pose in poses])
-        boxes = (
-            self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
-        )
-        scores = np.array([pose.score for pose in poses])
-        return Detections(boxes, scores, self._regions.torso_axes(joints2d)), is_named
 
     def _followed(
         self,

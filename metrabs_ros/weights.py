@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import PackageFile, WeightsSpec
+from metrabs_ros.weights_spec import PackageFile, WeightsSpec
 
 # The wheels that the specs pin exist for this combination whatever Python and processor the robot has.
 _WHEEL_TAGS = (

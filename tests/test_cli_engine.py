@@ -15,8 +15,9 @@ from full_disk import run_with_room_for
 
 from metrabs_ros.cli import engine
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import PackageFile, WeightsSpec, find_spec, known_specs
+from metrabs_ros.model_spec import find_spec, known_specs
 from metrabs_ros.weights import fetch, find_weights
+from metrabs_ros.weights_spec import PackageFile, WeightsSpec
 
 MEMBER = "tinyengine/models/net.tflite"
 WEIGHTS = bytes(range(256)) * 2000

@@ -11,6 +11,7 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metrabs_ros.detection_spec import AnchorSpec, DetectorSpec
 from metrabs_ros.detector import (
     Detector,
     anchor_centers,
@@ -23,7 +24,7 @@ from metrabs_ros.detector import (
     views_of,
 )
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import AnchorSpec, DetectorSpec, find_spec, load_spec
+from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.pose import Detections
 
 SIDES = st.integers(64, 4000)

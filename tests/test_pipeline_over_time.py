@@ -114,7 +114,7 @@ def test_who_was_lost_a_moment_ago_is_looked_for_there(frames: list[np.ndarray])
     stamps_s = (number / 30 for number in itertools.count(2))
     needed = []
     # Longer than lost people are carried, and each time with another view's turn.
-    for away in range(10, 18):
+    for away in range(16, 24):
         for _ in range(away):
             assert len(pipeline.process(without, CAMERA, next(stamps_s))) == 1
         is_back = (len(pipeline.process(frames[2], CAMERA, next(stamps_s))) == 2 for _ in range(12))

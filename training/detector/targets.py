@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.detection_spec import AnchorSpec
 from metrabs_ros.detector import anchor_centers
-from metrabs_ros.model_spec import AnchorSpec
 from metrabs_ros.regions import Regions
 from training.detector.network import PER_CELL, STRIDES
 from training.detector.scenes import Picture

@@ -1,0 +1,46 @@
+"""How a detector's outputs become boxes: the part of a spec that only detectors have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metrabs_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class AnchorSpec:
+    """A single-shot detector's grid of anchors: strides px and anchors a cell, in the order of the output's rows."""
+
+    strides: tuple[int, ...]
+    per_cell: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.strides or len(self.strides) != len(self.per_cell) or min(self.strides + self.per_cell) < 1:
+            raise InputError(
+                "detection: anchors: strides and per_cell must be positive and as many as each other, got "
+                f"{list(self.strides)} and {list(self.per_cell)}."
+            )
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """Decoding of a BlazePose-style detector: per anchor a box and key points relative to the anchor's centre, px.
+
+    center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
+    """
+
+    boxes: str
+    scores: str
+    anchors: AnchorSpec
+    keypoints: int
+    center_keypoint: int
+    radius_keypoint: int
+    score_threshold: float = 0.5
+    nms_iou: float = 0.3
+
+    def __post_init__(self) -> None:
+        for key, index in (("center_keypoint", self.center_keypoint), ("radius_keypoint", self.radius_keypoint)):
+            if not 0 <= index < self.keypoints:
+                raise InputError(f"detection: {key} must lie in 0..{self.keypoints - 1}, got {index}.")
+        if not 0 < self.score_threshold < 1:
+            raise InputError(f"detection: score_threshold must lie between 0 and 1, got {self.score_threshold}.")

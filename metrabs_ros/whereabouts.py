@@ -1,0 +1,57 @@
+"""Where people are looked for in the next frame of a video, by where they were in the last ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metrabs_ros.camera import Camera
+from metrabs_ros.engine import Engine
+from metrabs_ros.pose import Detections
+from metrabs_ros.regions import Regions
+from metrabs_ros.selection import NOBODY
+from metrabs_ros.tracking import Tracker
+
+Floats = NDArray[np.float64]
+
+# For so long a person whom neither detector nor engine confirms is still looked for where they were.
+_CARRY_S = 0.5
+# For so long after somebody was lost the detector looks again and again where that was.
+_LOOK_BACK_S = 1.0
+
+
+class Whereabouts:
+    """What a tracker remembers, as work for the engine (boxes to look into) and for the detector (views)."""
+
+    def __init__(self, tracker: Tracker, regions: Regions, engine: Engine, views_per_frame: int | None) -> None:
+        self._tracker, self._regions, self._engine = tracker, regions, engine
+        self._views_per_frame = views_per_frame
+        self._body_upright = engine.spec.crop.upright == "body"
+        self._frames_missed = 0
+
+    def carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_]]:
+        """Where the N people of the last frames are looked for in this one, if the engine can tell that they left, and
+        [N] who of them has an id."""
+        poses, is_named = self._tracker.seen_since(stamp_s - _CARRY_S)
+        if not poses or not self._engine.scores_people:
+            return Detections.from_boxes(np.zeros((0, 4))), NOBODY.is_named
+        joints2d = np.stack([pose.joints2d for pose in poses])
+        boxes = (
+            self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
+        )
+        scores = np.array([pose.score for pose in poses])
+        return Detections(boxes, scores, self._regions.torso_axes(joints2d)), is_named
+
+    def looked_back_at(self, stamp_s: float) -> Floats | None:
+        """In every other frame the box [4] in which somebody was lost a moment ago, one after the other."""
+        missing = self._tracker.missing_since(stamp_s - _LOOK_BACK_S)
+        self._frames_missed = self._frames_missed + 1 if missing else 0
+        if self._frames_missed % 2 == 0:
+            return None
+        return np.asarray(missing[self._frames_missed // 2 % len(missing)].box)
+
+    def view_budget(self, somebody_known: bool) -> int | None:
+        """How many views the detector may look at; None: at all of them."""
+        if self._views_per_frame is None or not self._engine.scores_people:
+            return None
+        return self._views_per_frame if somebody_known else 2 * self._views_per_frame
