@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="training/ needs torch: see requirem
 
 from metrabs_ros import reconstruct as runtime  # noqa: E402
 from metrabs_ros.engine import open_engine  # noqa: E402
+from metrabs_ros.errors import InputError  # noqa: E402
 from metrabs_ros.model_spec import load_spec  # noqa: E402
 from tests.training_fakes import CONFIG, SIDE  # noqa: E402
 from training import checkpoint, export, losses, reconstruct  # noqa: E402
@@ -41,6 +42,25 @@ def exported(folder: Path, config: MetrabsConfig, recipe: Recipe) -> tuple[Metra
     for name, value in trainer.ema.state.items():
         assert torch.equal(network.state_dict()[name], value)
     return network, export.export(network, restored, facts, folder / "tiny.onnx", recipe)
+
+
+def test_weights_go_back_to_those_of_another_by_a_part(tmp_path: Path) -> None:
+    network, spec = exported(tmp_path, CONFIG.model, Recipe(half=False))
+    later = Trainer(CONFIG, torch.device("cpu"))
+    later.update(next(CONFIG.data.batches(2, 5, 0, 0)))
+    later.save(tmp_path / "later", {})
+    place = checkpoint.latest(tmp_path / "later")
+    engine = spec.with_suffix(".onnx")
+    for part in (0.0, 0.25, 1.0):
+        mixed, _, _ = export.restored(place, back_to=engine, part=part)
+        for name, value in mixed.state_dict().items():
+            expected = (1 - part) * later.ema.state[name] + part * network.state_dict()[name]
+            torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
+    with pytest.raises(InputError, match="a part of 0 to 1, got 2"):
+        export.restored(place, back_to=engine, part=2)
+    _, other = exported(tmp_path / "other", FUSED, Recipe())
+    with pytest.raises(InputError, match="Weights of two different networks cannot be mixed"):
+        export.restored(place, back_to=other.with_suffix(".onnx"), part=0.5)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])

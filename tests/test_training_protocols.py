@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -12,16 +11,13 @@ import torch
 from training_fakes import CONFIG
 from typer.testing import CliRunner
 
-from demo.clip import clip_path
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
-from metrabs_ros.frames import open_frames
-from training import bones, tables
+from training import tables
 from training.data.record import Record
 from training.evaluate import app
 from training.examples import Example
 from training.protocols import (
-    agreement,
     h36m,
     joints,
     looks,
@@ -402,28 +398,3 @@ def test_people_in_pictures_are_matched_nearest_first_and_near_only() -> None:
     half = true2d[2:] + [[[0, 0], [0, 900]]]
     assert synthetic_frames.matched(true2d[2:], np.array([[True, False]]), boxes[2:], half).tolist() == [0]
     assert synthetic_frames.matched(true2d, seen, boxes, found[:0]).tolist() == [-1] * 3
-
-
-def test_an_engine_agrees_with_itself_on_a_real_video() -> None:
-    engine = looks.engine_of("blazepose_full")
-    with open_frames(clip_path()) as frames:
-        camera = Camera.from_fov(55, frames.size)
-        start = list(itertools.islice(frames, 13))
-    sheet = agreement.evaluate({"itself": looks.pipeline_of(engine)}, looks.pipeline_of(engine), start, camera, every=4)
-    assert cell(sheet, "itself", "people") >= 3
-    assert cell(sheet, "itself", "agreed on") == 1
-    # It looks at the box of the reference's pose, not at the square that led there: nearly the same crop.
-    assert 0 < cell(sheet, "itself", "P-MPJPE") < cell(sheet, "itself", "MPJPE") < 0.1
-    assert cell(sheet, "itself", "2D, of the box") < 0.03
-    assert cell(sheet, "itself", "depth over the reference's") == pytest.approx(1, abs=0.07)
-    assert cell(sheet, "the reference", "MPJPE") == 0
-    assert 1.2 < cell(sheet, "itself", "height along the body") < 1.8
-
-
-def test_bones_that_keep_their_lengths_have_no_spread() -> None:
-    shared = tuple(f"{side}_{name}" for side in ("left", "right") for name in agreement._HEIGHT + ("elbow", "wrist"))
-    rng = np.random.default_rng(0)
-    still = np.repeat(rng.normal(0, 1, (1, len(shared), 3)), 4, axis=0)
-    assert bones.spread(still, np.array([1, 1, 2, 2]), shared) == pytest.approx(0, abs=1e-9)
-    grown = still * np.array([1, 1.2, 1, 1])[:, None, None]
-    assert bones.spread(grown, np.array([1, 1, 2, 2]), shared) == pytest.approx(0.5 * 0.1 / 1.1)

@@ -114,6 +114,17 @@ def averaged(place: Path) -> Tensors:
         raise InputError(f"The weights {place} cannot be read ({error}): give a checkpoint or its weights.") from error
 
 
+def between(first: Tensors, second: Tensors, part: float) -> Tensors:
+    """Weights ``part`` of the way from the first to the second: what a network knew before it was trained on is part of
+    the mixture (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). Raises InputError where they are not
+    of one network."""
+    if not 0 <= part <= 1:
+        raise InputError(f"Weights can be mixed by a part of 0 to 1, got {part}.")
+    if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
+        raise InputError("Weights of two different networks cannot be mixed: give one that this run began with.")
+    return {name: value.lerp(second[name].to(value), part) for name, value in first.items()}
+
+
 def begin_with(network: nn.Module, place: Path) -> None:
     """Give a network the averaged weights of ``place`` that fit by name and shape. Raises InputError without any."""
     own = network.state_dict()

@@ -52,10 +52,13 @@ class Recipe:
     mirror: bool = False
 
 
-def restored(place: Path, averaged: bool = True) -> tuple[Metrabs, MetrabsConfig, dict[str, Any]]:
+def restored(
+    place: Path, averaged: bool = True, back_to: Path | None = None, part: float = 0.0
+) -> tuple[Metrabs, MetrabsConfig, dict[str, Any]]:
     """The network of a checkpoint with its averaged weights (or the bare ones), its config and the facts saved with it.
 
-    Raises InputError where the checkpoint cannot be read.
+    ``part``: so far the weights go back to those of ``back_to``, what checkpoint.averaged reads. Raises InputError
+    where something cannot be read.
     """
     saved = checkpoint.load(place)
     facts = saved.facts
@@ -65,7 +68,10 @@ def restored(place: Path, averaged: bool = True) -> tuple[Metrabs, MetrabsConfig
     )
     unloaded = dataclasses.replace(config, backbone=_without_weights(config.backbone))
     network = metrabs.build(unloaded, len(facts["joints"]))
-    network.load_state_dict(saved.ema if averaged else saved.model)
+    weights = saved.ema if averaged else saved.model
+    if back_to is not None:
+        weights = checkpoint.between(weights, checkpoint.averaged(back_to), part)
+    network.load_state_dict(weights)
     return network.eval(), config, facts
 
 
@@ -178,6 +184,10 @@ def main(
     layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
     box_scale: Annotated[float, typer.Option(help="Side of the crop over that of the detector's box.")] = 1.25,
     upright: Annotated[str, typer.Option(help="What points up on the crop: body or world.")] = "body",
+    back_to: Annotated[
+        Path | None, typer.Option(help="Weights that the run began with, to go back to by --part.")
+    ] = None,
+    part: Annotated[float, typer.Option(help="0: the run's own weights, 1: those of --back-to.")] = 0.5,
     mirror: Annotated[
         bool, typer.Option(help="Average each crop with its mirror image: better, twice the work.")
     ] = False,
@@ -189,7 +199,7 @@ def main(
             checkpoint.save_averaged(place, target, "head." if heads_only else "")
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
             return
-        network, config, facts = restored(place)
+        network, config, facts = restored(place, back_to=back_to, part=part)
         recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright, mirror=mirror)
         spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)
     except InputError as error:

@@ -56,8 +56,7 @@ def restored(place: Path, kept: float = 0.0) -> PersonDetector:
     trained = PersonDetector()
     averaged = checkpoint.averaged(place)
     if kept:
-        own = network.load().state_dict()
-        averaged = {name: value.lerp(own[name], kept) for name, value in averaged.items()}
+        averaged = checkpoint.between(averaged, network.load().state_dict(), kept)
     trained.load_state_dict(averaged)
     return trained.eval()
 
