@@ -72,7 +72,6 @@ class PosePipeline:
         self._detector = detector
         self._tracker = tracker or Tracker()
         self._smoother = smoother or Smoother()
-        self._views_per_frame = views_per_frame
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
         self._selection = Selection(engine, self._regions)
@@ -111,7 +110,7 @@ class PosePipeline:
             None if self._detector is None else self._detector.through(around),
             Tracker(self.tracking, first_id, id_step),
             self.up,
-            self._views_per_frame,
+            self._whereabouts.views_per_frame,
             self.num_aug,
             self._convention,
             Smoother(self.smoothing),

@@ -25,7 +25,7 @@ class Whereabouts:
 
     def __init__(self, tracker: Tracker, regions: Regions, engine: Engine, views_per_frame: int | None) -> None:
         self._tracker, self._regions, self._engine = tracker, regions, engine
-        self._views_per_frame = views_per_frame
+        self.views_per_frame = views_per_frame
         self._body_upright = engine.spec.crop.upright == "body"
         self._frames_missed = 0
 
@@ -52,6 +52,6 @@ class Whereabouts:
 
     def view_budget(self, somebody_known: bool) -> int | None:
         """How many views the detector may look at; None: at all of them."""
-        if self._views_per_frame is None or not self._engine.scores_people:
+        if self.views_per_frame is None or not self._engine.scores_people:
             return None
-        return self._views_per_frame if somebody_known else 2 * self._views_per_frame
+        return self.views_per_frame if somebody_known else 2 * self.views_per_frame

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
 
+from sheet_cells import cell
+
 from demo.clip import clip_path
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
@@ -17,11 +19,8 @@ from metrabs_ros.pose import Pose3D
 from metrabs_ros.skeleton import Skeleton
 from training import bones
 from training.protocols import agreement, looks
-from training.tables import Sheet
 
-
-def cell(sheet: Sheet, row: str, column: str) -> float:
-    return sheet.rows[row][[c.name for c in sheet.columns].index(column)]
+K = np.array([[500.0, 0, 300], [0, 500, 240], [0, 0, 1]])
 
 
 def test_an_engine_agrees_with_itself_on_a_real_video() -> None:
@@ -46,7 +45,7 @@ def test_an_engine_agrees_with_itself_on_a_real_video() -> None:
 
 @pytest.mark.parametrize("sees_the_mirror", [True, False])
 def test_a_pose_that_is_mirrored_with_its_picture_is_no_distance_away(sees_the_mirror: bool) -> None:
-    camera = Camera(np.array([[500.0, 0, 300], [0, 500, 240], [0, 0, 1]]), np.zeros(0), "plumb_bob", (640, 480))
+    camera = Camera(K, np.zeros(0), "plumb_bob", (640, 480))
     names = ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "neck")
     pose = np.random.default_rng(0).normal(0, 0.3, (6, 3)) + [0.5, 0, 4]
     image = np.zeros((480, 640, 3), np.uint8)
@@ -63,9 +62,9 @@ def test_a_pose_that_is_mirrored_with_its_picture_is_no_distance_away(sees_the_m
             return [Pose3D(boxes[0], 1.0, own, own[:, :2], own[:, 0])]
 
     boxes = np.array([[350.0, 50, 100, 200]])
-    looks_at = (agreement._at_boxes, agreement._in_mirror)
-    shown = [look(FakePipeline(), image, camera, boxes, names, "fake") for look in looks_at]
-    distance = agreement._from_mirror(*shown)
+    look = agreement.Look(image, camera, boxes)
+    shown, in_mirror = (agreement._at_boxes(FakePipeline(), one, names, "fake") for one in (look, look.mirrored()))
+    distance = agreement._from_mirror(shown, agreement._mirrored_back(in_mirror, names))
     assert distance < 1e-9 if sees_the_mirror else distance > 0.1
 
 
@@ -79,8 +78,6 @@ def test_bones_that_keep_their_lengths_have_no_spread() -> None:
 
 
 def test_a_lens_with_distortion_is_refused() -> None:
-    camera = Camera(
-        np.array([[500.0, 0, 300], [0, 500, 240], [0, 0, 1]]), np.array([0.1, 0, 0, 0]), "plumb_bob", (640, 480)
-    )
+    camera = Camera(K, np.array([0.1, 0, 0, 0]), "plumb_bob", (640, 480))
     with pytest.raises(InputError, match="undistort them first"):
         agreement.evaluate({}, looks.pipeline_of(looks.engine_of("blazepose_full")), [], camera)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
 
@@ -56,6 +57,11 @@ def test_weights_go_back_to_those_of_another_by_a_part(tmp_path: Path) -> None:
         for name, value in mixed.state_dict().items():
             expected = (1 - part) * later.ema.state[name] + part * network.state_dict()[name]
             torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
+    counted = {"scale": torch.zeros(2), "count": torch.tensor(7)}
+    assert checkpoint.between(counted, {"scale": torch.ones(2), "count": torch.tensor(9)}, 0.5)["count"] == 7
+    refused = CliRunner().invoke(export.app, [str(place), str(tmp_path / "x.safetensors"), "--back-to", str(engine)])
+    assert refused.exit_code == 1
+    assert not (tmp_path / "x.safetensors").exists()
     with pytest.raises(InputError, match="a part of 0 to 1, got 2"):
         export.restored(place, back_to=engine, part=2)
     _, other = exported(tmp_path / "other", FUSED, Recipe())

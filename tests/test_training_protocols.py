@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sheet_cells import cell
 from training_fakes import CONFIG
 from typer.testing import CliRunner
 
@@ -51,10 +52,6 @@ def moved(truth: Poses, offset: object, joint: int | None = None) -> Poses:
     joints3d = truth.joints3d.copy()
     joints3d[:, slice(None) if joint is None else joint] += offset
     return Poses(truth.joint_names, joints3d, truth.images, truth.people, truth.joints2d)
-
-
-def cell(sheet: Sheet, row: str, column: str) -> float:
-    return sheet.rows[row][[c.name for c in sheet.columns].index(column)]
 
 
 def test_h36m_is_root_aligned_and_per_action() -> None:

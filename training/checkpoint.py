@@ -122,7 +122,10 @@ def between(first: Tensors, second: Tensors, part: float) -> Tensors:
         raise InputError(f"Weights can be mixed by a part of 0 to 1, got {part}.")
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()}:
         raise InputError("Weights of two different networks cannot be mixed: give one that this run began with.")
-    return {name: value.lerp(second[name].to(value), part) for name, value in first.items()}
+    return {
+        name: value.lerp(second[name].to(value), part) if value.is_floating_point() else value
+        for name, value in first.items()
+    }
 
 
 def begin_with(network: nn.Module, place: Path) -> None:

@@ -196,6 +196,8 @@ def main(
     try:
         place = checkpoint.found(run)
         if target.suffix == ".safetensors":
+            if back_to is not None:
+                raise InputError("--back-to mixes the weights of an engine: give NAME.onnx as the target.")
             checkpoint.save_averaged(place, target, "head." if heads_only else "")
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
             return

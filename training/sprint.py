@@ -30,6 +30,7 @@ from training.config import TrainConfig, load_config
 from training.ema import FastEma
 from training.examples import Batch
 from training.model import metrabs
+from training.model.blazepose_encoder import train_from_block
 from training.pool import Pool, held_out
 from training.recolour import recoloured
 from training.tensor_sizes import by_size
@@ -64,8 +65,7 @@ class Sprint:
         encoder = self.model.encoder
         self.model.freeze_encoder(self.encoder_rate == 0)
         if self.encoder_rate:
-            encoder.stem.requires_grad_(self.fixed_blocks == 0)
-            encoder.blocks[: self.fixed_blocks].requires_grad_(False)
+            train_from_block(encoder, self.fixed_blocks)
         groups = [{"params": list(self.model.head.parameters()), "base": self.rate, "weight_decay": 1e-2}]
         trained = [p for p in encoder.parameters() if p.requires_grad]
         for size, tensors in by_size(trained):

@@ -47,9 +47,10 @@ def main(
         print("Stopped; the same command resumes from the last checkpoint.", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
-        if dist.is_initialized():
+        had_group = dist.is_initialized()
+        if had_group:
             dist.destroy_process_group()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if had_group:
         _leave()
 
 

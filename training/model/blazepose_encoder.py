@@ -126,10 +126,7 @@ class BlazePoseEncoder(nn.Module):
         if not 0 <= count <= most:
             raise InputError(f"Of this encoder's blocks 0 to {most}, the tail included, can be fixed, got {count}.")
         self.fixed_blocks = count
-        self.requires_grad_(True)
-        if count:
-            self.stem.requires_grad_(False)
-            self.blocks[:count].requires_grad_(False)
+        train_from_block(self, count)
         if count == most:
             self.tail.requires_grad_(False)
 
@@ -145,6 +142,13 @@ class BlazePoseEncoder(nn.Module):
         features = self.blocks[first:end](features)
         through_tail = first <= len(self.blocks) < end
         return self.tail(features) if through_tail else features
+
+
+def train_from_block(network: Any, first: int) -> None:
+    """Everything is trained but, where ``first`` is not 0, the stem and the blocks before that one."""
+    network.requires_grad_(True)
+    network.stem.requires_grad_(first == 0)
+    network.blocks[:first].requires_grad_(False)
 
 
 class InvertedResidual(nn.Module):

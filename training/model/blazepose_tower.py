@@ -71,9 +71,7 @@ class BlazePoseTower(nn.Module):
         if not 0 <= count <= len(self.blocks):
             raise InputError(f"Of the tower's encoder's blocks 0 to {len(self.blocks)} can be fixed, got {count}.")
         self.fixed_blocks = count
-        self.requires_grad_(True)
-        self.stem.requires_grad_(count == 0)
-        self.blocks[:count].requires_grad_(False)
+        blazepose_encoder.train_from_block(self, count)
 
     def stored(self, image: torch.Tensor) -> torch.Tensor:
         """Both maps in one [N,1056,S/32,S/32], to be kept for heads that are trained alone."""

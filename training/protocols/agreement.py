@@ -8,6 +8,7 @@ of the mirrored picture, count for an engine whatever the reference says.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,26 @@ _REFERENCE = "the reference"
 _HEIGHT = ("ankle", "knee", "hip", "shoulder", "ear")
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Boxes [N,4] xywh px in a picture [H,W,3] uint8 of a camera without distortion."""
+
+    image_rgb: NDArray[np.uint8]
+    camera: Camera
+    boxes: Floats
+
+    def mirrored(self) -> Look:
+        """Left and right exchanged."""
+        camera, last = self.camera, self.camera.size[0] - 1
+        K = np.array(camera.K)
+        K[0, 2] = last - K[0, 2]
+        return Look(
+            np.ascontiguousarray(self.image_rgb[:, ::-1]),
+            Camera(K, camera.D, camera.distortion_model, camera.size),
+            np.column_stack([last - self.boxes[:, 0] - self.boxes[:, 2], self.boxes[:, 1:]]),
+        )
+
+
 def evaluate(
     pipelines: dict[str, PosePipeline], reference: PosePipeline, frames: Iterable[Frame], camera: Camera, every: int = 1
 ) -> Sheet:
@@ -63,9 +84,11 @@ def evaluate(
         sizes += boxes[:, 2:].max(1).tolist()
         own = np.stack([pose.joints3d for pose in tracked])
         theirs.append(joints.picked(own, reference.skeleton.joint_names, shared, "The reference"))
+        look = Look(frame.image_rgb, camera, boxes)
+        in_mirror = look.mirrored()
         for name, pipeline in engines.items():
-            seen[name].append(_at_boxes(pipeline, frame.image_rgb, camera, boxes, shared, name))
-            mirrored[name].append(_in_mirror(pipeline, frame.image_rgb, camera, boxes, shared, name))
+            seen[name].append(_at_boxes(pipeline, look, shared, name))
+            mirrored[name].append(_mirrored_back(_at_boxes(pipeline, in_mirror, shared, name), shared))
     if not people:
         raise InputError("The reference found nobody in these pictures: give others.")
     truth, ids, size = np.concatenate(theirs), np.array(people), np.array(sizes)
@@ -85,38 +108,18 @@ def evaluate(
     return Sheet("Agreement on a real video", COLUMNS, rows, {}, (note,))
 
 
-def _at_boxes(
-    pipeline: PosePipeline,
-    image_rgb: NDArray[np.uint8],
-    camera: Camera,
-    boxes: Floats,
-    shared: tuple[str, ...],
-    name: str,
-) -> Floats:
+def _at_boxes(pipeline: PosePipeline, look: Look, shared: tuple[str, ...], name: str) -> Floats:
     """[N,J,3] m, NaN where the engine sees nobody in the box."""
-    poses = pipeline.estimate(image_rgb, camera, boxes)
-    out = np.full((len(boxes), len(pipeline.skeleton.joint_names), 3), np.nan)
+    poses = pipeline.estimate(look.image_rgb, look.camera, look.boxes)
+    out = np.full((len(look.boxes), len(pipeline.skeleton.joint_names), 3), np.nan)
     for pose in poses:
-        out[np.abs(boxes - pose.box).sum(1).argmin()] = pose.joints3d
+        out[np.abs(look.boxes - pose.box).sum(1).argmin()] = pose.joints3d
     return joints.picked(out, pipeline.skeleton.joint_names, shared, name)
 
 
-def _in_mirror(
-    pipeline: PosePipeline,
-    image_rgb: NDArray[np.uint8],
-    camera: Camera,
-    boxes: Floats,
-    shared: tuple[str, ...],
-    name: str,
-) -> Floats:
-    """As _at_boxes, of the mirrored picture and mirrored back."""
-    width = camera.size[0]
-    K = np.array(camera.K)
-    K[0, 2] = width - 1 - K[0, 2]
-    flipped = np.column_stack([width - 1 - boxes[:, 0] - boxes[:, 2], boxes[:, 1:]])
-    image = np.ascontiguousarray(image_rgb[:, ::-1])
-    there = _at_boxes(pipeline, image, Camera(K, camera.D, camera.distortion_model, camera.size), flipped, shared, name)
-    return there[:, Skeleton(shared, ()).mirror] * [-1, 1, 1]
+def _mirrored_back(poses: Floats, shared: tuple[str, ...]) -> Floats:
+    """[N,J,3] m as in the picture whose mirror image they were seen in."""
+    return poses[:, Skeleton(shared, ()).mirror] * [-1, 1, 1]
 
 
 def _from_mirror(poses: Floats, mirrored: Floats) -> float:

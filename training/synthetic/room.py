@@ -4,15 +4,16 @@ stumbling, mostly partly hidden by somebody nearer. Functions as in scene, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from training.synthetic import backgrounds, camera_sampling
-from training.synthetic.bodies import Phenotype, sampled_phenotype, shapes
+from training.synthetic import camera_sampling, scene
+from training.synthetic.bodies import Phenotype, sampled_phenotype
 from training.synthetic.camera_sampling import View
 from training.synthetic.people import Person, sampled_person
-from training.synthetic.scene import Scene, Stock, furnished, is_clear_of, middle_of
+from training.synthetic.scene import Scene, Stock, furnished, middle_of, placed
 
 _FAMILIES = ("standing", "arms crossed", "walking", "stumbling")
 _SIZES = ((720, 1280), (1080, 1920), (480, 640), (960, 1280))
@@ -23,12 +24,8 @@ _TRIES = 6
 
 
 def sampled_stock(rng: np.random.Generator, held_out: bool = False, people: int = 12, photos: int = 6) -> Stock:
-    """As scene's, of adults."""
-    entries = backgrounds.pictures(held_out)
-    chosen = tuple(backgrounds.photo(entries[i]) for i in rng.integers(0, len(entries), photos))
-    bodies = tuple(shapes([_adult(rng) for _ in range(people)]))
-    others = tuple(sampled_person(rng, body, held_out, _FAMILIES) for body in bodies)
-    return Stock(bodies, others, chosen, backgrounds.textures(rng, held_out, 8), held_out)
+    """As scene's, of adults, all of them bystanders, too."""
+    return scene.sampled_stock(rng, held_out, people, photos, people, _adult, _FAMILIES)
 
 
 def sampled_scene(
@@ -43,9 +40,8 @@ def sampled_scene(
     people = [first]
     if rng.random() < _HIDDEN:
         bystander = stock.bystanders[rng.integers(len(stock.bystanders))].turned(rng.uniform(0, 2 * np.pi))
-        nearer = _placed_before(rng, bystander, first, view)
-        people += [nearer] if nearer is not None else []
-    return furnished(rng, stock, people, view, with_things=False)
+        people += placed(bystander, _spots_before(rng, first, view), people)
+    return furnished(rng, stock, people, view, middle=None)
 
 
 def _adult(rng: np.random.Generator) -> Phenotype:
@@ -54,15 +50,11 @@ def _adult(rng: np.random.Generator) -> Phenotype:
     return phenotype
 
 
-def _placed_before(rng: np.random.Generator, other: Person, first: Person, view: View) -> Person | None:
-    """``other`` moved between the camera and the first person, a little to the side; None where that fails."""
+def _spots_before(rng: np.random.Generator, first: Person, view: View) -> Iterator[NDArray[np.floating]]:
+    """A few spots between the camera and the first person, a little to the side."""
     place = first.joints[0, :2]
     toward = view.eye[:2] - place
     toward /= np.linalg.norm(toward)
     aside = np.array([-toward[1], toward[0]])
     for _ in range(_TRIES):
-        spot = place + rng.uniform(0.3, 1.6) * toward + rng.choice([-1, 1]) * rng.uniform(0.1, 0.7) * aside
-        moved = other.moved(np.array([*spot, 0.0]))
-        if is_clear_of(moved, [first]):
-            return moved
-    return None
+        yield place + rng.uniform(0.3, 1.6) * toward + rng.choice([-1, 1]) * rng.uniform(0.1, 0.7) * aside

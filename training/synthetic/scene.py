@@ -5,7 +5,7 @@ World: z up, floor at 0, metres.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.synthetic import backgrounds, camera_sampling, clothes
 from training.synthetic.backdrop import Backdrop, sampled_backdrop
-from training.synthetic.bodies import Shape, sampled_phenotype, shapes
+from training.synthetic.bodies import Phenotype, Shape, sampled_phenotype, shapes
 from training.synthetic.camera_sampling import View
 from training.synthetic.light import Light, sampled_light
 from training.synthetic.materials import WIDTH
@@ -55,12 +55,21 @@ class Scene:
         return replace(self, people=tuple(person.moved(_AWAY) for person in self.people))
 
 
-def sampled_stock(rng: np.random.Generator, held_out: bool = False, people: int = 12, photos: int = 6) -> Stock:
-    """A stock; ``held_out``: of what training never sees."""
+def sampled_stock(
+    rng: np.random.Generator,
+    held_out: bool = False,
+    people: int = 12,
+    photos: int = 6,
+    bystanders: int = 12,
+    phenotype: Callable[[np.random.Generator], Phenotype] = sampled_phenotype,
+    families: Sequence[str] | None = None,
+) -> Stock:
+    """A stock; ``held_out``: of what training never sees; ``bystanders``: at most so many of the people; ``phenotype``
+    draws them, ``families``: the poses that they may have."""
     entries = backgrounds.pictures(held_out)
     chosen = tuple(backgrounds.photo(entries[i]) for i in rng.integers(0, len(entries), photos))
-    bodies = tuple(shapes([sampled_phenotype(rng) for _ in range(people)]))
-    others = tuple(sampled_person(rng, bodies[i], held_out) for i in range(min(people, 12)))
+    bodies = tuple(shapes([phenotype(rng) for _ in range(people)]))
+    others = tuple(sampled_person(rng, body, held_out, families) for body in bodies[:bystanders])
     return Stock(bodies, others, chosen, backgrounds.textures(rng, held_out, 8), held_out)
 
 
@@ -79,23 +88,22 @@ def sampled_scene(
         count = int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.45, 0.27, 0.14, 0.07, 0.04, 0.03]))
     first = sampled_person(rng, stock.shapes[rng.integers(len(stock.shapes))], stock.held_out)
     camera = camera_sampling.sampled_camera(rng, size)
-    view = camera_sampling.sampled_view(rng, camera, middle_of(first), first.shape.height)
+    middle = middle_of(first)
+    view = camera_sampling.sampled_view(rng, camera, middle, first.shape.height)
     if wanted and not wanted(first, view):
         return None
     people = [first]
     for i in rng.choice(len(stock.bystanders), min(count - 1, len(stock.bystanders)), replace=False):
-        other = _placed_beside(rng, stock.bystanders[i].turned(rng.uniform(0, 2 * np.pi)), people, view)
-        if other is not None:
-            people.append(other)
-    return furnished(rng, stock, people, view)
+        other = stock.bystanders[i].turned(rng.uniform(0, 2 * np.pi))
+        people += placed(other, _spots_beside(rng, people, view), people)
+    return furnished(rng, stock, people, view, middle)
 
 
-def furnished(
-    rng: np.random.Generator, stock: Stock, people: list[Person], view: View, with_things: bool = True
-) -> Scene:
-    """The scene around people who are seen by a camera: things (or only seats), light and what is behind."""
+def furnished(rng: np.random.Generator, stock: Stock, people: list[Person], view: View, middle: Floats | None) -> Scene:
+    """The scene around people who are seen by a camera: seats, things around ``middle`` [3] m (None: no things), light
+    and what is behind."""
     seats = [seat_under(rng, p.joints, p.shape.height) for p in people if p.family == "sitting" and rng.random() < 0.85]
-    around = sampled_things(rng, middle_of(people[0]), view.eye) if with_things else ()
+    around = () if middle is None else sampled_things(rng, middle, view.eye)
     things = (*around, *(seat for seat in seats if seat is not None))
     params = np.array([clothes.object_params(rng) for _ in things], np.float32).reshape(len(things), WIDTH)
     photo = stock.photos[rng.integers(len(stock.photos))]
@@ -108,21 +116,22 @@ def middle_of(person: Person) -> Floats:
     return ((person.points.min(0) + person.points.max(0)) / 2).astype(np.float64)
 
 
-def is_clear_of(moved: Person, people: list[Person]) -> bool:
-    """Whether somebody does not stand in anybody."""
-    return all(np.linalg.norm(moved.joints[:, None] - one.joints[None], axis=-1).min() > _APART for one in people)
+def placed(other: Person, spots: Iterable[Floats], people: list[Person]) -> list[Person]:
+    """``other`` on the first of the ``spots`` [2] m where they do not stand in anybody; nobody where there is none."""
+    for spot in spots:
+        moved = other.moved(np.array([*spot, 0.0]))
+        gaps = [np.linalg.norm(moved.joints[:, None] - person.joints[None], axis=-1).min() for person in people]
+        if min(gaps) > _APART:
+            return [moved]
+    return []
 
 
-def _placed_beside(rng: np.random.Generator, other: Person, people: list[Person], view: View) -> Person | None:
-    """``other`` moved near someone without standing in them or in the camera; None where that fails."""
+def _spots_beside(rng: np.random.Generator, people: list[Person], view: View) -> Iterator[Floats]:
+    """A few spots near someone, not in the camera."""
     for _ in range(6):
         near = people[rng.integers(len(people))].joints[0, :2]
         close = rng.random() < 0.5
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 1.0) if close else rng.uniform(0.8, 4.0)
         place = near + radius * np.array([np.cos(angle), np.sin(angle)])
-        if np.linalg.norm(place - view.eye[:2]) < 0.7:
-            continue
-        moved = other.moved(np.array([*place, 0.0]))
-        if is_clear_of(moved, people):
-            return moved
-    return None
+        if np.linalg.norm(place - view.eye[:2]) >= 0.7:
+            yield place
