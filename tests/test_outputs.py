@@ -284,16 +284,17 @@ def test_a_frame_without_people_gives_empty_messages(node: OutputsNode) -> None:
 def test_each_topic_can_be_switched_off_and_on(node: OutputsNode, switch: str, kind: type, topic: str) -> None:
     heard = node.peer.listen(kind, f"/pose_node/{topic}")
     marks = node.peer.listen(MarkerArray, "/pose_node/markers")
+
+    def times() -> set[float]:
+        return {stamp_s(message.header) for _, message in heard}
+
     node.send(lambda: heard and marks, topic, people=[1], t=1.0)
     set_parameter(node, switch, False)
-    node.settled()
-    heard.clear()
     node.send(lambda: [m for _, m in marks if m.markers[0].header.stamp.sec == 2], "markers", people=[1], t=2.0)
     node.settled()
-    assert not heard
     set_parameter(node, switch, True)
-    node.send(lambda: heard, f"{topic} again", people=[1], t=3.0)
-    assert {stamp_s(message.header) for _, message in heard} == {3.0}
+    node.send(lambda: 3.0 in times(), f"{topic} again", people=[1], t=3.0)
+    assert times() == {1.0, 3.0}
 
 
 def test_topics_end_with_their_publishers(node: OutputsNode) -> None:
