@@ -144,9 +144,11 @@ def test_half_storage_halves_the_file_and_computes_with_rounded_weights(tmp_path
     assert sizes[1] < 0.55 * sizes[0]
     opsets = {entry.domain: entry.version for entry in onnx.load(str(half_path.with_suffix(".onnx"))).opset_import}
     assert opsets[""] == export.OPSET
+    for tensor in onnx.load(str(half_path.with_suffix(".onnx"))).graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        np.testing.assert_array_equal(values.astype(np.float16), values, tensor.name)
     for parameter in network.parameters():
-        if parameter.numel() >= export._MIN_HALVED:
-            parameter.data = parameter.data.half().float()
+        parameter.data = parameter.data.half().float()
     crops = np.random.default_rng(0).random((3, SIDE, SIDE, 3), np.float32)
     with torch.no_grad():
         expected = network(torch.from_numpy(crops).permute(0, 3, 1, 2))

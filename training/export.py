@@ -27,7 +27,7 @@ from training.model.metrabs import Metrabs, MetrabsConfig
 
 # TensorRT 8.6 takes it.
 OPSET = 17
-# Smaller tensors stay as they are: nothing is gained.
+# Smaller tensors are stored as they were: nothing is gained.
 _MIN_HALVED = 256
 
 
@@ -106,14 +106,21 @@ def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], targe
 
 
 def store_in_half(model: onnx.ModelProto) -> None:
-    """Keep large float32 weights as float16 with a Cast behind each: half the file, computed in float32 as before."""
+    """Round all weights to float16, so that an engine of that precision has the very same ones.
+
+    Large ones are stored so, with a Cast behind each: half the file, computed in float32 as before.
+    """
     casts, kept = [], []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _MIN_HALVED:
+        if values.dtype != np.float32 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
             kept.append(tensor)
             continue
-        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half"))
+        rounded = values.astype(np.float16)
+        if values.size < _MIN_HALVED:
+            kept.append(onnx.numpy_helper.from_array(rounded.astype(np.float32), tensor.name))
+            continue
+        kept.append(onnx.numpy_helper.from_array(rounded, f"{tensor.name}_half"))
         casts.append(onnx.helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=onnx.TensorProto.FLOAT))
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
