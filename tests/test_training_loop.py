@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
 
 from metrabs_ros.errors import InputError  # noqa: E402
-from tests.training_fakes import CONFIG, FakePeopleStream  # noqa: E402
+from tests.training_fakes import CONFIG, FakePeopleStream, fake_person  # noqa: E402
 from training import checkpoint  # noqa: E402
 from training.config import load_config  # noqa: E402
-from training.examples import Batch  # noqa: E402
+from training.examples import Batch, collate  # noqa: E402
 from training.losses import TeacherPose  # noqa: E402
 from training.schedule import PAPER, RELEASED, Schedule  # noqa: E402
 from training.train import _train  # noqa: E402
@@ -200,12 +201,28 @@ def test_ghost_batches_have_statistics_of_their_own() -> None:
     batch = next(CONFIG.data.batches(4, 0, 0, 0))
     whole.update(batch)
     ghost.update(batch)
-    # The first two examples alone, then the other two: what batch norm sees of them is what ghost batches show it.
-    half._gradients(batch[slice(0, 2)])
-    half._gradients(batch[slice(2, 4)])
+    # Every other example alone, then the rest: what batch norm sees of them is what ghost batches show it.
+    half._gradients(batch[slice(0, None, 2)])
+    half._gradients(batch[slice(1, None, 2)])
     name = "encoder.network.bn1.running_mean"
     assert torch.allclose(ghost.model.state_dict()[name], half.model.state_dict()[name], atol=1e-6)
     assert not torch.allclose(ghost.model.state_dict()[name], whole.model.state_dict()[name], atol=1e-4)
+
+
+def test_parts_of_a_batch_weigh_its_labels_as_the_whole_does() -> None:
+    config = replace(CONFIG, batch_size=4, frozen_encoder_steps=0, loss=replace(CONFIG.loss, absolute=0.0))
+    whole, parted = Trainer(config, CPU), Trainer(replace(config, ghost_batch=2), CPU)
+    rng = np.random.default_rng(3)
+    # As ShardedPeople has them: those known in 3D first.
+    batch = collate([fake_person(rng, labels3d=labels3d) for labels3d in (True, True, False, False)])
+    wanted, got = whole._gradients(batch), parted._gradients(batch)
+    for name in ("head3d", "weak3d", "weak2d"):
+        assert got[name] == pytest.approx(wanted[name], rel=0.02), name
+    for name, parameter in whole.model.named_parameters():
+        if parameter.grad is not None and "volumes" in name:
+            torch.testing.assert_close(
+                dict(parted.model.named_parameters())[name].grad, parameter.grad, rtol=0.05, atol=1e-3
+            )
 
 
 def test_a_teacher_joins_the_loss() -> None:

@@ -14,6 +14,7 @@ from training.examples import Batch, Example, collate  # noqa: E402
 from training.heatmap import Grid  # noqa: E402
 from training.losses import RELEASED, LossConfig, TeacherPose  # noqa: E402
 from training.model.heads import Prediction  # noqa: E402
+from training.skeleton import SKELETON  # noqa: E402
 
 GRID = Grid(side=64, stride=8)
 LATE = 10**6
@@ -116,6 +117,39 @@ def test_2d_labels_supervise_both_heads(config: LossConfig) -> None:
     assert bool(only_xy) == (not config.projection)
     doubled = losses.losses(predicted, batch, GRID, 0, replace(config, labelled2d=2 * config.labelled2d), LATE)
     assert doubled["weak2d"].item() == pytest.approx(2 * found["weak2d"].item())
+
+
+def test_a_head_without_weight_learns_from_no_labels() -> None:
+    batch = people(labels3d=False)
+    predicted = noisy(batch)
+    found = losses.losses(predicted, batch, GRID, 0, replace(LossConfig(), head2d=0.0), LATE)
+    torch.stack(list(found.values())).sum().backward()
+    assert predicted.coords2d.grad.abs().sum() == 0
+    assert predicted.coords3d_rel.grad.abs().sum() > 0
+
+
+def test_predicted_hips_meet_2d_labels_a_fifth_up_the_spine() -> None:
+    names = SKELETON.joint_names
+    truth = people()
+    batch = replace(people(labels3d=False), joints2d=truth.joints2d.clone())
+    moved = losses.hips_moved(names, 0.2)
+    pelvis, neck = names.index("pelvis"), names.index("neck")
+    expected = truth.joints2d.clone()
+    for name in ("left_hip", "right_hip"):
+        expected[:, names.index(name)] += 0.2 * (truth.joints2d[:, neck] - truth.joints2d[:, pelvis])
+    torch.testing.assert_close(moved @ truth.joints2d, expected)
+    labelled_higher = replace(batch, joints2d=expected)
+    config = replace(LossConfig(), hips_up=0.2)
+    predicted = perfect(truth)
+
+    def weak(these: Batch, matrix: torch.Tensor | None) -> float:
+        return losses.losses(predicted, these, GRID, 0, config, 0, as_labelled2d=matrix)["weak2d"].item()
+
+    assert weak(labelled_higher, moved) == pytest.approx(0, abs=1e-6)
+    assert weak(labelled_higher, None) > 1e-4
+    assert losses.hips_moved(names, 0) is None
+    with pytest.raises(InputError, match="lacks neck"):
+        losses.hips_moved([name for name in names if name != "neck"], 0.2)
 
 
 def test_far_people_count_as_if_nearer() -> None:

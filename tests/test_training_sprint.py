@@ -110,6 +110,25 @@ def test_only_what_shall_be_trained_is(encoder_rate: float, fixed: int) -> None:
     assert bool(tail) == (encoder_rate > 0)
 
 
+def test_steps_without_a_finite_gradient_are_left_out_and_too_many_end_the_run() -> None:
+    one = Sprint(replace(CONFIG, bad_steps=2), CPU, 1e-3, 1e-3)
+    one.begin()
+    batch = next(CONFIG.data.batches(4, 0, 0, 0))
+    one.update(batch, 0.0)
+    before = {name: value.clone() for name, value in one.model.state_dict().items()}
+    poisoned = replace(batch, joints3d=batch.joints3d * torch.nan)
+    one.update(poisoned, 0.1)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    one.check()
+    one.update(poisoned, 0.2)
+    with pytest.raises(InputError, match="last 2 updates had no finite loss or gradient"):
+        one.check()
+    one.update(batch, 0.3)
+    one.check()
+    assert any(not torch.equal(value, before[name]) for name, value in one.model.state_dict().items())
+
+
 def test_weights_travel_in_parts_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sprint, "_LARGEST_FILE", 1_500_000)
     one = Sprint(CONFIG, CPU, 1e-3, 1e-4)

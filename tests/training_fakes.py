@@ -6,11 +6,13 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from training.config import TrainConfig
 from training.examples import Batch, Example, collate
+from training.framing import RUNTIME, Framing
 from training.heatmap import Grid
 from training.losses import LossConfig
 from training.model.metrabs import MetrabsConfig
@@ -50,6 +52,7 @@ class FakePeopleStream:
     """Batch k of a process depends on seed, rank and k only. as_ranks: what so many processes see, in one batch."""
 
     as_ranks: int = 1
+    framing: ClassVar[Framing] = RUNTIME
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         number = skip
@@ -58,11 +61,8 @@ class FakePeopleStream:
                 os.kill(os.getpid(), signal.SIGKILL)
             if str(number) == os.environ.get("FAKE_STREAM_TERMINATES_AT"):
                 os.kill(os.getpid(), signal.SIGTERM)
-            examples = []
-            for one in range(self.as_ranks):
-                rng = np.random.default_rng([seed, rank + one, number])
-                examples += [fake_person(rng) for _ in range(batch_size)]
-            yield collate(examples)
+            dice = [np.random.default_rng([seed, rank + one, number]) for one in range(self.as_ranks)]
+            yield collate([fake_person(rng) for _ in range(batch_size) for rng in dice])
             number += 1
 
     def validation(self, batch_size: int) -> Iterable[Batch]:

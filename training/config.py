@@ -13,6 +13,7 @@ from typing import Protocol
 from metrabs_ros.errors import InputError
 from metrabs_ros.skeleton import Skeleton
 from training.examples import Batch
+from training.framing import Framing
 from training.losses import LossConfig
 from training.model.metrabs import MetrabsConfig
 from training.schedule import Schedule
@@ -21,6 +22,10 @@ from training.skeleton import SKELETON
 
 class PeopleSource(Protocol):
     """Where batches come from; the same arguments give the same batches."""
+
+    @property
+    def framing(self) -> Framing:
+        """How people lie on its crops."""
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """An endless stream for process ``rank``, after leaving out ``skip`` batches."""

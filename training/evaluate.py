@@ -1,8 +1,10 @@
 """Measure as the paper does: `python -m training.evaluate PROTOCOL --predictions FILE --truth FILE`.
 
 PROTOCOL is h36m, h36m2, 3dhp, mupots, 3dpw, 3dpw_unknown, truncation, synthetic or agreement. Predictions are .npz
-files or a poses.jsonl (training/protocols/poses.py says what is in them); --engine and --checkpoint predict on the data
-set in --root instead. Several --predictions, --checkpoint (synthetic: --seed) are repetitions: mean ± std is printed.
+files or a poses.jsonl (training/protocols/poses.py says what is in them; beside --root, --recording says of which
+sequence it is). --engine and --checkpoint predict on the data set in --root instead, in true boxes, or in whole
+pictures where people are told by place. Several --predictions, --checkpoint (synthetic: --seed) are repetitions:
+mean ± std is printed.
 
     python -m training.evaluate synthetic --engine metrabs_small --engine blazepose_full --count 500 --seed 0
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,20 +31,55 @@ from metrabs_ros.engine import Engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import open_frames
 from metrabs_ros.strict import nearest
-from training.protocols import h36m, joints, mpi_inf_3dhp, mupots, threedpw, truncation
-from training.protocols.poses import Poses, from_records, load
+from training.protocols import h36m, joints, mpi_inf_3dhp, mupots, recording, threedpw, truncation
+from training.protocols.poses import Poses, from_records, load, save
 from training.tables import Sheet, rendered
 
-# Protocol -> its module, keyword arguments of evaluate, and the reader's module in training.data with its arguments.
-PROTOCOLS: dict[str, tuple[Any, dict[str, Any], str | None, dict[str, Any]]] = {
-    "h36m": (h36m, {"protocol": 1}, "h36m", {"protocol": 1}),
-    "h36m2": (h36m, {"protocol": 2}, "h36m", {"protocol": 2}),
-    "3dhp": (mpi_inf_3dhp, {}, "mpi_inf_3dhp", {}),
-    "mupots": (mupots, {}, "mupots", {}),
-    "3dpw": (threedpw, {"association": "known"}, "threedpw", {}),
-    "3dpw_unknown": (threedpw, {"association": "unknown"}, "threedpw", {}),
-    "truncation": (truncation, {}, None, {}),
+
+@dataclass(frozen=True)
+class DataSet:
+    """A protocol's module with arguments of its evaluate, the reader in training.data with those of evaluation_records.
+
+    first_frame: the number of a recording's first picture there. found: people are told by place, so that engines look
+    for them in whole pictures; by_number: by numbers that no tracker knows.
+    """
+
+    module: Any
+    arguments: dict[str, Any] = field(default_factory=dict)
+    reader: str | None = None
+    selection: dict[str, Any] = field(default_factory=dict)
+    first_frame: int = 0
+    found: bool = False
+    by_number: bool = False
+
+    def records(self, name: str, root: Path | None) -> Iterable[Any]:
+        """Raises InputError."""
+        if self.reader is None:
+            raise InputError(f"The protocol {name} has no data set of its own: give --truth and --predictions.")
+        return importlib.import_module(f"training.data.{self.reader}").evaluation_records(root, **self.selection)
+
+
+PROTOCOLS = {
+    "h36m": DataSet(h36m, {"protocol": 1}, "h36m", {"protocol": 1}),
+    "h36m2": DataSet(h36m, {"protocol": 2}, "h36m", {"protocol": 2}),
+    "3dhp": DataSet(mpi_inf_3dhp, reader="mpi_inf_3dhp", first_frame=1),
+    "mupots": DataSet(mupots, reader="mupots", found=True),
+    "3dpw": DataSet(threedpw, {"association": "known"}, "threedpw", by_number=True),
+    "3dpw_unknown": DataSet(threedpw, {"association": "unknown"}, "threedpw", found=True),
+    "truncation": DataSet(truncation),
 }
+
+
+@dataclass(frozen=True)
+class DataSetOptions:
+    """predictions, root, true_boxes, recording, keep: the command's options of these names."""
+
+    predictions: list[Path] | None
+    root: Path | None
+    true_boxes: bool
+    recording: str | None
+    keep: Path | None
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -54,6 +92,12 @@ def main(
     engine: Annotated[list[str] | None, typer.Option(help="Engine by name or spec; several are compared.")] = None,
     checkpoint: Annotated[list[Path] | None, typer.Option(help="A run's folder or a checkpoint's.")] = None,
     root: Annotated[Path | None, typer.Option(help="The data set, in its official layout.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Checkpoints: dense prediction at 32, 16, 8 or 4 px.")] = None,
+    true_boxes: Annotated[bool, typer.Option(help="MuPoTS, 3dpw_unknown: give engines the true boxes.")] = False,
+    recording_of: Annotated[
+        str | None, typer.Option("--recording", help="The sequence of --root that a poses.jsonl is of, as TS1.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Write what the first engine predicted to this .npz.")] = None,
     count: Annotated[int, typer.Option(help="Synthetic: how many people.")] = 500,
     room: Annotated[bool, typer.Option(help="Synthetic: only adults before tilted cameras, half hidden.")] = False,
     seed: Annotated[list[int] | None, typer.Option(help="Synthetic: 0 is the fixed set.")] = None,
@@ -70,18 +114,19 @@ def main(
     try:
         if protocol == "synthetic":
             _only_synthetic(predictions, truth, root)
-            opened = _engines(engine, checkpoint)
+            opened = _engines(engine, checkpoint, stride)
             runs = _synthetic(opened, count, seed or [0], second_look, room)
             frame_sheets = [_pictures(opened, frames, one, detector) for one in seed or [0]] if frames else []
         elif protocol == "agreement":
-            runs = [[_agreement(_engines(engine, checkpoint), reference, pictures, fov, every)]]
+            runs = [[_agreement(_engines(engine, checkpoint, stride), reference, pictures, fov, every)]]
             frame_sheets = []
         elif protocol in PROTOCOLS:
             if len(engine or ()) + bool(checkpoint) > 1:
                 raise InputError(
                     "On a data set give one --engine, or several --checkpoint of one configuration's seeds."
                 )
-            runs = _data_set(protocol, predictions, truth, root, _engines(engine, checkpoint), common_joints)
+            options = DataSetOptions(predictions, root, true_boxes, recording_of, keep)
+            runs = _data_set(protocol, options, truth, _engines(engine, checkpoint, stride), common_joints)
             frame_sheets = []
         else:
             known = [*PROTOCOLS, "synthetic", "agreement"]
@@ -96,13 +141,13 @@ def main(
         raise SystemExit(2) from None
 
 
-def _engines(names: list[str] | None, places: list[Path] | None) -> list[Engine]:
+def _engines(names: list[str] | None, places: list[Path] | None, stride: int | None = None) -> list[Engine]:
     if not names and not places:
         return []
     from training.protocols import looks
 
     opened = [looks.engine_of(name) for name in names or ()]
-    return opened + [looks.engine_of_checkpoint(place) for place in places or ()]
+    return opened + [looks.engine_of_checkpoint(place, stride) for place in places or ()]
 
 
 def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look: bool, room: bool) -> list[list[Sheet]]:
@@ -150,41 +195,49 @@ def _agreement(engines: list[Engine], reference: str, pictures: Path | None, fov
 
 
 def _data_set(
-    protocol: str, files: list[Path] | None, truth: Path | None, root: Path | None, engines: list[Engine], common: bool
+    name: str, options: DataSetOptions, truth: Path | None, engines: list[Engine], common: bool
 ) -> list[list[Sheet]]:
     """The sheets of each repetition."""
-    module, arguments, _, _ = PROTOCOLS[protocol]
+    files, root, protocol = options.predictions, options.root, PROTOCOLS[name]
     if bool(files) == bool(engines):
         raise InputError("Give either --predictions or --engine/--checkpoint, and not both.")
     if (truth is None) == (root is None):
         raise InputError("Give the true poses: either --truth FILE or --root, the data set's folder.")
     if engines and root is None:
         raise InputError("An engine needs pictures: give --root, the data set's folder, instead of --truth.")
-    labels = load(truth) if truth else from_records(_records(protocol, root))
+    labels = load(truth) if truth else from_records(protocol.records(name, root))
     if files:
-        found = [load(path) for path in files]
+        runs = [_beside(load(path), labels, path, name, options) for path in files]
     else:
         from training.protocols import looks
 
-        found = [looks.seen_in_records(engine, _records(protocol, root), labels) for engine in engines]
+        seen = looks.found_in_pictures if protocol.found and not options.true_boxes else looks.seen_in_records
+        runs = [(seen(engine, protocol.records(name, root), labels), labels) for engine in engines]
+    if options.keep is not None and runs:
+        save(options.keep, runs[0][0])
     names = {engine.spec.name for engine in engines} or {files[0].stem if files and len(files) == 1 else "predictions"}
-    name = " / ".join(sorted(names))
+    title, module = " / ".join(sorted(names)), protocol.module
     return [
-        module.evaluate(one, labels, name, wanted=_wanted(module, one, labels, common), **arguments) for one in found
+        module.evaluate(found, true, title, wanted=_wanted(module, found, true, common), **protocol.arguments)
+        for found, true in runs
     ]
+
+
+def _beside(found: Poses, labels: Poses, path: Path, name: str, options: DataSetOptions) -> tuple[Poses, Poses]:
+    """Predictions of a file and the labels that they are judged by."""
+    if options.root is None or not recording.is_recording(path):
+        return found, labels
+    protocol = PROTOCOLS[name]
+    if protocol.by_number:
+        raise InputError(f"{path} has track ids, and {name} asks for the data set's own numbers: take {name}_unknown.")
+    own = recording.of_recording(labels, options.recording, protocol.first_frame)
+    return (found if protocol.found else recording.by_place(own, found)), own
 
 
 def _wanted(module: Any, found: Poses, labels: Poses, common: bool) -> tuple[str, ...]:
     if not common:
         return module.JOINTS
     return joints.common(module.JOINTS, found.joint_names, labels.joint_names)
-
-
-def _records(protocol: str, root: Path | None) -> Iterable[Any]:
-    _, _, reader, arguments = PROTOCOLS[protocol]
-    if reader is None:
-        raise InputError(f"The protocol {protocol} has no data set of its own: give --truth and --predictions.")
-    return importlib.import_module(f"training.data.{reader}").test_records(root, **arguments)
 
 
 def _distinct(engines: list[Engine]) -> list[str]:

@@ -20,6 +20,7 @@ from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.weights import file_hash
 from training import checkpoint
 from training.deployed import Deployed, output_names
+from training.framing import framing_in, perspective_in
 from training.heatmap import Grid
 from training.model import backbones, metrabs
 from training.model.blazepose_encoder import VARIANTS
@@ -35,14 +36,15 @@ _MIN_HALVED = 256
 class Recipe:
     """What the spec says beyond the network: see engines/README.md for the keys.
 
-    second_look: its zoom and least score, where the network scores people; mirror: see Deployed.
+    second_look: its zoom and least score, where the network scores people; mirror: see Deployed. box_scale and upright
+    are None where crops shall be framed as in training.
     """
 
     description: str = "MeTRAbs, trained by training/ of this package."
     licence: str = "Apache-2.0"
     detector: str | None = "blazepose_detector"
-    box_scale: float = 1.25
-    upright: str = "body"
+    box_scale: float | None = None
+    upright: str | None = None
     layout: str = "NHWC"
     half: bool = True
     min_person_score: float = 0.5
@@ -53,12 +55,17 @@ class Recipe:
 
 
 def restored(
-    place: Path, averaged: bool = True, back_to: Path | None = None, part: float = 0.0
+    place: Path,
+    averaged: bool = True,
+    back_to: Path | None = None,
+    part: float = 0.0,
+    stride: int | None = None,
 ) -> tuple[Metrabs, MetrabsConfig, dict[str, Any]]:
     """The network of a checkpoint with its averaged weights (or the bare ones), its config and the facts saved with it.
 
-    ``part``: so far the weights go back to those of ``back_to``, what checkpoint.averaged reads. Raises InputError
-    where something cannot be read.
+    ``part``: so far the weights go back to those of ``back_to``, what checkpoint.averaged reads. ``stride``: of dense
+    prediction (P 3.3), 32, 16, 8 or 4 px, instead of the stride that was trained. Raises InputError where something
+    cannot be read, or the network has one stride only.
     """
     saved = checkpoint.load(place)
     facts = saved.facts
@@ -66,6 +73,8 @@ def restored(
     config = MetrabsConfig(
         **{**described, "grid": Grid(**described["grid"]), "neck": tuple(described["neck"]), "backbone_weights": None}
     )
+    if stride is not None:
+        config = dataclasses.replace(config, grid=dataclasses.replace(config.grid, stride=stride))
     unloaded = dataclasses.replace(config, backbone=_without_weights(config.backbone))
     network = metrabs.build(unloaded, len(facts["joints"]))
     weights = saved.ema if averaged else saved.model
@@ -76,32 +85,36 @@ def restored(
 
 
 def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], target: Path, recipe: Recipe) -> Path:
-    """Write target (NAME.onnx) and the spec beside it; returns the spec's path."""
+    """Write target (NAME.onnx) and the spec beside it, once both are whole; returns the spec's path."""
     side = config.grid.side
     shape = (1, side, side, 3) if recipe.layout == "NHWC" else (1, 3, side, side)
     names = output_names(config)
     target.parent.mkdir(parents=True, exist_ok=True)
+    spec = target.with_suffix(".yaml")
+    drafts = [path.with_name(f"{path.name}.part") for path in (target, spec)]
     with warnings.catch_warnings():
         # Tracing warns about every shape it takes as constant: all but the batch are.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Deployed(network, recipe.layout, _counterparts(facts) if recipe.mirror else None),
             (torch.zeros(shape),),
-            str(target),
+            str(drafts[0]),
             opset_version=OPSET,
             dynamo=False,
             input_names=["image"],
             output_names=names,
             dynamic_axes={name: {0: "batch"} for name in ["image", *names]},
         )
-    model = onnx.load(str(target))
+    model = onnx.load(str(drafts[0]), format="protobuf")
     if recipe.half:
         store_in_half(model)
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(target))
-    spec = target.with_suffix(".yaml")
-    text = yaml.safe_dump(_spec(target, config, facts, recipe), sort_keys=False, default_flow_style=None, width=118)
-    spec.write_text(text, encoding="utf-8")
+    onnx.save(model, str(drafts[0]), format="protobuf")
+    described = _spec(target.name, file_hash(drafts[0]), config, facts, recipe)
+    text = yaml.safe_dump(described, sort_keys=False, default_flow_style=None, width=118)
+    drafts[1].write_text(text, encoding="utf-8")
+    for draft, path in zip(drafts, (target, spec), strict=True):
+        draft.replace(path)
     return spec
 
 
@@ -129,7 +142,7 @@ def store_in_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     outputs: dict[str, Any] = {
         "coords2d": {"tensor": "coords2d", "columns": 2, "take": [0, 1], "unit": "px"},
         "coords3d_rel": {"tensor": "coords3d_rel", "columns": 3, "take": [0, 1, 2], "unit": "m"},
@@ -141,7 +154,7 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
         outputs["confidence"] = {"tensor": "confidence"}
     if config.person:
         outputs["person_score"] = {"tensor": "person_score"}
-    joints = facts["joints"]
+    joints, framing = facts["joints"], framing_in(facts)
     looks: dict[str, Any] = {
         "min_person_score": recipe.min_person_score,
         "max_vagueness": recipe.max_vagueness,
@@ -151,7 +164,7 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
         zoom, min_score = recipe.second_look
         looks["second_look"] = {"zoom": zoom, "min_score": min_score}
     spec: dict[str, Any] = {
-        "name": target.stem,
+        "name": Path(file).stem,
         "kind": "pose",
         "description": recipe.description,
         "licence": recipe.licence,
@@ -159,11 +172,14 @@ def _spec(target: Path, config: MetrabsConfig, facts: dict[str, Any], recipe: Re
     if recipe.detector is not None:
         spec["detector"] = recipe.detector
     return spec | {
-        "weights": {"file": target.name, "sha256": file_hash(target)},
+        "weights": {"file": file, "sha256": sha256},
         "input": {"tensor": "image", "size": config.grid.side, "layout": recipe.layout},
-        "crop": {"box_scale": recipe.box_scale, "upright": recipe.upright},
+        "crop": {
+            "box_scale": framing.box_scale if recipe.box_scale is None else recipe.box_scale,
+            "upright": recipe.upright or framing.upright,
+        },
         "outputs": outputs,
-        "reconstruction": {"perspective": "full", "border": float(config.grid.stride)},
+        "reconstruction": {"perspective": perspective_in(facts), "border": float(config.grid.stride)},
         **looks,
         "joints": list(joints),
         "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],
@@ -189,8 +205,13 @@ def main(
     heads_only: Annotated[bool, typer.Option(help="Of weights to start from: without the encoder's.")] = False,
     full: Annotated[bool, typer.Option(help="Store weights in float32.")] = False,
     layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
-    box_scale: Annotated[float, typer.Option(help="Side of the crop over that of the detector's box.")] = 1.25,
-    upright: Annotated[str, typer.Option(help="What points up on the crop: body or world.")] = "body",
+    box_scale: Annotated[
+        float | None, typer.Option(help="Side of the crop over that of the detector's box, if not as in training.")
+    ] = None,
+    upright: Annotated[
+        str | None, typer.Option(help="What points up on the crop, if not as in training: body or world.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Of dense prediction, px: 32, 16, 8 or 4.")] = None,
     back_to: Annotated[
         Path | None, typer.Option(help="Weights that the run began with, to go back to by --part.")
     ] = None,
@@ -208,7 +229,7 @@ def main(
             checkpoint.save_averaged(place, target, "head." if heads_only else "")
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
             return
-        network, config, facts = restored(place, back_to=back_to, part=part)
+        network, config, facts = restored(place, back_to=back_to, part=part, stride=stride)
         recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright, mirror=mirror)
         spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)
     except InputError as error:

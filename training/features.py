@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
 from training.examples import LABELS, Batch, collate, joined, mirrored
+from training.framing import RUNTIME, Framing
 from training.negatives import negatives
 from training.skeleton import SKELETON
 from training.synthetic import evaluation_set, stream
@@ -45,6 +46,7 @@ class StoredFeatures:
     earlier: Path | None = None
     earlier_blocks: int = 0
     in_memory: bool = False
+    framing: ClassVar[Framing] = RUNTIME
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """Rows drawn at random from the parts that are there now. Raises InputError where none is."""

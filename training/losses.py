@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
+from metrabs_ros.errors import InputError
 from training import reconstruct
 from training.examples import Batch
 from training.heatmap import Grid
 from training.model.heads import Prediction
 
+_HIPS = ("left_hip", "right_hip")
+
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The defaults are the paper's; ``RELEASED`` below is the authors' later code.
+    """The defaults are the paper's, but for perspective, which is "weak" in all its tables but 9; ``RELEASED`` below is
+    the authors' later code.
 
     absolute: weight of the absolute pose, from step absolute_from on; weak_until: until then by weak perspective;
     least_inside: of people with a smaller share of joints inside, whose distance hangs by a thread, it asks nothing.
-    labelled2d: λ, weight of examples with 2D labels only; projection: their 3D head is projected instead of aligned.
+    labelled2d: λ, weight of examples with 2D labels only, each head's beside its own; projection: their 3D head is
+    projected instead of aligned; hips_up: predicted hips go so far from pelvis to neck before they are compared with
+    2D labels (P 6: a fifth where skeletons are 3DHP's and 2D labels MPII's).
     far: depth errors of people beyond this many metres count as if they stood there (None: in full). centre: "root" or
     "mean" is subtracted before the relative loss. mix: weight of the 3D head for joints inside the image, "uniform"
     draws it per person. confidence_weights: the fit weights joints by the network's confidence, as the runtime does.
@@ -35,6 +42,7 @@ class LossConfig:
     head2d: float = 1.0
     labelled2d: float = 0.1
     projection: bool = False
+    hips_up: float = 0.0
     far: float | None = None
     centre: str = "root"
     mix: float | str = 0.0
@@ -68,8 +76,12 @@ def losses(
     config: LossConfig,
     step: int,
     teacher: TeacherPose | None = None,
+    as_labelled2d: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The weighted parts, each a scalar, by name; their sum is the loss."""
+    """The weighted parts, each a scalar, by name; their sum is the loss.
+
+    as_labelled2d [J,J]: 2D labels are of these weighted means of the predicted joints, see ``hips_moved``.
+    """
     with3d, only2d = batch.labels3d[:, None], ~batch.labels3d[:, None]
     metres_a_pixel = grid.box / grid.side
     in_crop = inside_crop(batch.joints2d, grid)
@@ -86,8 +98,17 @@ def losses(
         parts["absolute"] = config.absolute * absolute_loss(pose, batch, determined, config.far)
     if bool(only2d.any()):
         weak = batch.labelled & only2d
-        parts["weak2d"] = config.labelled2d * _mean(error2d, weak & in_crop)
-        parts["weak3d"] = config.labelled2d * _weak_3d(predicted, batch, weak, grid, config, step)
+        flat, pose = predicted.coords2d, _on_image(predicted, batch, grid, config, step)
+        if as_labelled2d is not None:
+            flat, pose = as_labelled2d @ flat, as_labelled2d @ pose
+        if not config.projection:
+            pose = aligned(pose, batch.joints2d, weak)
+        for part, weight, points, counted in (
+            ("weak2d", config.head2d, flat, weak & in_crop),
+            ("weak3d", config.head3d, pose, weak),
+        ):
+            error = (points - batch.joints2d).abs().mean(-1) * metres_a_pixel
+            parts[part] = config.labelled2d * weight * _mean(error, counted)
     if predicted.confidence_logit is not None and config.confidence:
         wrong = functional.binary_cross_entropy_with_logits(
             predicted.confidence_logit, batch.visible.float(), reduction="none"
@@ -173,16 +194,32 @@ def teacher_loss(predicted: Prediction, teacher: TeacherPose, metres_a_pixel: fl
     return (error * teacher.weight).sum() / teacher.weight.sum().clamp_min(1)
 
 
-def _weak_3d(
-    predicted: Prediction, batch: Batch, weak: torch.Tensor, grid: Grid, config: LossConfig, step: int
-) -> torch.Tensor:
-    if config.projection:
-        pose = absolute_pose(predicted, batch, grid, config, step)
-        projected = torch.einsum("nrc,njc->njr", batch.K, pose)
-        flat = projected[..., :2] / projected[..., 2:].clamp_min(0.1)
-    else:
-        flat = aligned(predicted.coords3d_rel[..., :2], batch.joints2d, weak)
-    return _mean((flat - batch.joints2d).abs().mean(-1) * (grid.box / grid.side), weak)
+def hips_moved(joint_names: Sequence[str], share: float) -> torch.Tensor | None:
+    """[J,J] that moves hips by ``share`` of the way from pelvis to neck, as MPII labels them higher than 3DHP (P 6).
+
+    None where nothing moves. Raises InputError where the skeleton lacks one of these joints.
+    """
+    if not share:
+        return None
+    lacking = [name for name in ("pelvis", "neck", *_HIPS) if name not in joint_names]
+    if lacking:
+        raise InputError(
+            f"hips_up moves hips along the spine, and the skeleton lacks {', '.join(lacking)}: set it to 0."
+        )
+    row = {name: i for i, name in enumerate(joint_names)}
+    moved = torch.eye(len(joint_names))
+    for hip in _HIPS:
+        moved[row[hip], row["neck"]] += share
+        moved[row[hip], row["pelvis"]] -= share
+    return moved
+
+
+def _on_image(predicted: Prediction, batch: Batch, grid: Grid, config: LossConfig, step: int) -> torch.Tensor:
+    """[N,J,2] of the 3D head: projected, px, or metric x and y, to be aligned with labels."""
+    if not config.projection:
+        return predicted.coords3d_rel[..., :2]
+    projected = torch.einsum("nrc,njc->njr", batch.K, absolute_pose(predicted, batch, grid, config, step))
+    return projected[..., :2] / projected[..., 2:].clamp_min(0.1)
 
 
 def _centre(points: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from metrabs_ros.errors import InputError
 from metrabs_ros.skeleton import Skeleton
 from training.config import TrainConfig
 from training.data.people import ShardedPeople
+from training.losses import LossConfig
 from training.model.metrabs import MetrabsConfig
 from training.protocols.joints import BONES, SEVENTEEN
 from training.schedule import PAPER
@@ -14,6 +17,7 @@ from training.schedule import PAPER
 SKELETON = Skeleton.from_names(SEVENTEEN, BONES)
 _EPOCHS = 27
 _BATCH = 64
+_LOSS = LossConfig()
 _BACKBONE = "weights/resnet50.pth"
 
 
@@ -28,14 +32,18 @@ def people(folder3d: str, held_out: str) -> ShardedPeople:
     )
 
 
-def trained_on(data: ShardedPeople) -> TrainConfig:
-    """27 epochs; in one, every example known in 3D is seen once, and half of a batch is known in 3D. Raises InputError
-    where the shards are missing."""
+def trained_on(data: ShardedPeople, loss: LossConfig = _LOSS) -> TrainConfig:
+    """27 epochs; in one, every example known in 3D is seen once, and half of a batch is known in 3D. Under torchrun the
+    batch is shared by the processes. Raises InputError where it cannot be, or where the shards are missing."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if _BATCH % (2 * processes):
+        raise InputError(f"A batch of {_BATCH} with as many examples in 2D as in 3D is not for {processes} processes.")
     return TrainConfig(
         model=MetrabsConfig(backbone="resnet50", backbone_weights=_BACKBONE),
         data=data,
         steps=_EPOCHS * data.examples3d() // (_BATCH // 2),
         schedule=PAPER,
-        batch_size=_BATCH,
+        batch_size=_BATCH // processes,
+        loss=loss,
         skeleton=SKELETON,
     )

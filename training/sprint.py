@@ -70,7 +70,9 @@ class Sprint:
         trained = [p for p in encoder.parameters() if p.requires_grad]
         for size, tensors in by_size(trained):
             groups.append({"params": tensors, "base": self.encoder_rate * size, "weight_decay": 0.0})
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=self.device.type == "cuda")
+        # Fused, it can leave a step out without waiting for the device to say that it is not finite.
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, fused=True)
+        self.bad_steps = torch.zeros((), device=self.device)
         self.ema = FastEma(self.model, self.config.ema_decay)
         self.step = 0
 
@@ -86,15 +88,19 @@ class Sprint:
         total = torch.stack(list(parts.values())).sum()
         total.backward()
         norm = nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], config.clip)
-        # Without a finite gradient the step is nothing; no need to wait for the device to say so.
-        for p in self.model.parameters():
-            if p.grad is not None:
-                torch.nan_to_num_(p.grad, 0.0, 0.0, 0.0)
+        bad = ~torch.isfinite(norm + total.detach())
+        self.bad_steps = (self.bad_steps + 1) * bad
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, bad.float()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.ema.update(self.step)
         return torch.stack([total.detach(), norm.detach()])
+
+    def check(self) -> None:
+        """Raises InputError where the last steps were all left out, as their losses or gradients were not finite."""
+        if self.bad_steps >= self.config.bad_steps:
+            raise InputError(f"The last {int(self.bad_steps)} updates had no finite loss or gradient: lower the rates.")
 
     def judged(self, batches: list[Batch], watched: Watched | None) -> str:
         """What the averaged network scores on held-out people and on watched ones."""
@@ -126,6 +132,8 @@ def run(
         pool.read(1)
         if time.monotonic() - last_told > 20:
             last_told = time.monotonic()
+            for sprint in sprints.values():
+                sprint.check()
             told = {name: [round(float(v), 4) for v in values] for name, values in numbers.items()}
             steps = {name: sprint.step for name, sprint in sprints.items()}
             print(f"{last_told - start:.0f} s: pool {pool.count}, steps {steps}, loss and gradient {told}", flush=True)

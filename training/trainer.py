@@ -19,6 +19,7 @@ from training import checkpoint, losses
 from training.config import TrainConfig
 from training.ema import Ema
 from training.examples import Batch
+from training.framing import facts_of
 from training.model import metrabs
 from training.patience import Patience
 from training.recolour import recoloured
@@ -47,6 +48,8 @@ class Trainer:
         self.batches = 0
         self.parts = -(-config.batch_size // config.ghost_batch) if config.ghost_batch else 1
         self.teacher = _teacher(config)
+        moved = losses.hips_moved(config.skeleton.joint_names, config.loss.hips_up)
+        self._as_labelled2d = None if moved is None else moved.to(device)
         self._patience = Patience(config.bad_steps)
         self._autocast = _autocast(config.precision, device)
         self._parallel: nn.Module = self.model
@@ -93,6 +96,7 @@ class Trainer:
             "joints": list(self.config.skeleton.joint_names),
             "edges": [list(edge) for edge in self.config.skeleton.edges],
             "confidence_weights": self.config.loss.confidence_weights,
+            **facts_of(self.config.data.framing, self.config.loss.perspective),
         }
         checkpoint.save(
             folder,
@@ -172,13 +176,13 @@ class Trainer:
                 torch.cuda.empty_cache()
 
     def _gradients_in_parts(self, batch: Batch) -> dict[str, float]:
-        size = -(-len(batch) // self.parts)
+        count = min(self.parts, len(batch))
         totals: dict[str, float] = {}
-        starts = list(range(0, len(batch), size))
-        for start in starts:
-            part = batch[slice(start, start + size)]
+        for number in range(count):
+            # Every part has examples of each kind: losses are means over those labelled alike.
+            part = batch[slice(number, None, count)]
             share = len(part) / len(batch)
-            last = start == starts[-1]
+            last = number == count - 1
             parallel = self._parallel
             waits = isinstance(parallel, DistributedDataParallel) and not last
             with parallel.no_sync() if waits else contextlib.nullcontext():
@@ -195,7 +199,16 @@ class Trainer:
         with self._autocast:
             predicted = self._parallel(recoloured(image) if self.config.recolour else image)
         config = self.config
-        return losses.losses(predicted, batch, config.model.grid, config.root_index, config.loss, self.step, teacher)
+        return losses.losses(
+            predicted,
+            batch,
+            config.model.grid,
+            config.root_index,
+            config.loss,
+            self.step,
+            teacher,
+            self._as_labelled2d,
+        )
 
     def _everywhere(self, here: bool) -> bool:
         """Whether something holds in every process."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from training.data.pictures import PictureFile
 from training.data.record import Record
 from training.data.shards import Shards
 from training.examples import Batch, Example, collate
+from training.framing import PAPER, Framing
 from training.skeleton import SKELETON
 
 _VALIDATION_BATCHES = 16
@@ -42,6 +45,7 @@ class ShardedPeople:
     backgrounds: Path | None = None
     side: int = 256
     threads: int = 4
+    framing: ClassVar[Framing] = PAPER
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """Endless and the same for the same arguments; skipped batches cost reading, not crops."""
@@ -65,7 +69,7 @@ class ShardedPeople:
                 dice = [np.random.default_rng((seed, rank, number, i)) for i in range(batch_size)]
                 ahead.append([pool.submit(augmentation.example, *pair) for pair in zip(drawn, dice, strict=True)])
                 if len(ahead) > 1:
-                    yield collate([future.result() for future in ahead.popleft()])
+                    yield collate(_usable(ahead.popleft()))
 
     def validation(self, batch_size: int) -> Iterable[Batch]:
         """Up to 16 batches, spread by a fixed seed."""
@@ -87,6 +91,22 @@ class ShardedPeople:
     def examples3d(self) -> int:
         """How many examples known in 3D the shards hold. Raises InputError where there are none."""
         return sum(sum(Shards(folder).counts().values()) for folder in self.folders3d)
+
+
+def _usable(futures: list[Future[Example]]) -> list[Example]:
+    """The examples that could be made; those that could not are named in a warning. Raises the last fault where none
+    could be."""
+    found: list[Example] = []
+    fault: InputError | None = None
+    for future in futures:
+        try:
+            found.append(future.result())
+        except InputError as error:
+            fault = error
+            warnings.warn(f"An example is left out: {error}", stacklevel=3)
+    if not found and fault is not None:
+        raise fault
+    return found
 
 
 def _endless(shards: Shards, seed: tuple[int, ...]) -> Iterator[Record]:

@@ -29,6 +29,7 @@ from training import checkpoint
 from training.deployed import Deployed, output_names
 from training.examples import Example
 from training.export import restored
+from training.framing import framing_in, perspective_in
 from training.protocols.poses import Floats, Poses, poses
 
 # As in the runtime: a body that leans more than this is looked at again, upright.
@@ -46,10 +47,14 @@ def pipeline_of(engine: Engine, detector: str | None = None) -> PosePipeline:
     return PosePipeline(engine, open_detector(load_spec(find_spec(named))))
 
 
-def engine_of_checkpoint(place: Path) -> Engine:
-    """A checkpoint's averaged network (a run's latest, if the folder is a run's) as an engine, without an export."""
+def engine_of_checkpoint(place: Path, stride: int | None = None) -> Engine:
+    """A checkpoint's averaged network (a run's latest, if the folder is a run's) as an engine, without an export.
+
+    It sees people framed as in training, by dense prediction where ``stride`` is given, see training.export.restored.
+    """
     found = checkpoint.found(place)
-    network, config, facts = restored(found)
+    network, config, facts = restored(found, stride=stride)
+    framing = framing_in(facts)
     outputs = {
         "coords2d": OutputSpec("coords2d", 2, (0, 1), "px"),
         "coords3d_rel": OutputSpec("coords3d_rel", 3, (0, 1, 2), "m"),
@@ -65,9 +70,9 @@ def engine_of_checkpoint(place: Path) -> Engine:
         licence="",
         weights=WeightsSpec("model.safetensors", "0" * 64),
         input=InputSpec("image", config.grid.side, "NHWC"),
-        crop=CropSpec(box_scale=1.25, upright="body"),
+        crop=CropSpec(box_scale=framing.box_scale, upright=framing.upright),
         outputs=outputs,
-        reconstruction=ReconstructionSpec(border=float(config.grid.stride)),
+        reconstruction=ReconstructionSpec(perspective_in(facts), float(config.grid.stride)),
         joints=tuple(facts["joints"]),
         edges=tuple((facts["joints"][a], facts["joints"][b]) for a, b in facts["edges"]),
     )
@@ -112,14 +117,39 @@ def seen_on_crops(engine: Engine, examples: Sequence[Example], second_look: bool
 def seen_in_records(engine: Engine, records: Iterable[Any], labels: Poses) -> Poses:
     """The poses of a data set's people, their boxes given, beside their labels."""
     joints3d, joints2d = [], []
-    for record in records:
-        if record.joints3d is None:
-            continue
+    for record in _labelled(records):
         box, up = np.asarray(record.box, float)[None], np.asarray(record.up, float)[None]
         seen = _seen(engine, record.image(), record.camera, box, up, engine.spec.crop.box_scale, second_look=True)
         joints3d.append(seen[0])
         joints2d.append(record.camera.project(seen[0])[0])
     return poses(engine.spec.joints, np.array(joints3d), labels.images, labels.people, np.array(joints2d))
+
+
+def found_in_pictures(engine: Engine, records: Iterable[Any], labels: Poses) -> Poses:
+    """Everybody whom the whole runtime, detector and all, finds in the pictures of a data set, numbered by picture.
+
+    records: those with 3D labels in the order of labels, whose images say which of them share a picture.
+    """
+    pipeline = pipeline_of(engine)
+    joints3d, joints2d, images, people = [], [], [], []
+    looked_at: set[str] = set()
+    for image, record in zip(labels.images.tolist(), _labelled(records), strict=True):
+        if image in looked_at:
+            continue
+        looked_at.add(image)
+        pipeline.up = np.asarray(record.up, float) / np.linalg.norm(record.up)
+        for number, pose in enumerate(pipeline.estimate(record.image(), record.camera)):
+            joints3d.append(pose.joints3d)
+            joints2d.append(pose.joints2d)
+            images.append(image)
+            people.append(str(number))
+    width = len(engine.spec.joints)
+    return poses(engine.spec.joints, np.reshape(joints3d, (-1, width, 3)), np.array(images, str),
+                 np.array(people, str), np.reshape(joints2d, (-1, width, 2)))  # fmt: skip
+
+
+def _labelled(records: Iterable[Any]) -> Iterable[Any]:
+    return (record for record in records if record.joints3d is not None)
 
 
 def _seen(

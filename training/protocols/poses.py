@@ -155,7 +155,7 @@ def from_records(records: Iterable[Any]) -> Poses:
     universal = None
     if all(r.joints3d_universal is not None for r in found):
         universal = np.stack([r.joints3d_universal for r in found])
-    groups = {name: [getattr(r, name) for r in found] for name in ("subject", "sequence", "activity", "scene")}
+    groups = {name: [getattr(r, name) for r in found] for name in ("subject", "sequence", "activity", "scene", "frame")}
     return poses(found[0].joint_names, np.stack([r.joints3d for r in found]), images, people,
                  np.stack([r.joints2d for r in found]), universal, **groups)  # fmt: skip
 
