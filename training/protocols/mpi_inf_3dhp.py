@@ -37,8 +37,9 @@ _PAPER = {
 def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...] = JOINTS) -> list[Sheet]:
     """truth: chest-height cameras' frames with groups sequence or subject (TS1..TS6) and activity (1..7 or its name).
 
-    One table for metric skeletons; one for universal ones where the truth has them: there each bone of the prediction
-    takes the true bone's length. Figures are over all poses of a column, not means of columns.
+    One table for metric skeletons; one for universal ones where the truth has them, which predictions of a network that
+    was trained on universal skeletons are for: bones are rescaled in neither. Figures are over all poses of a column,
+    not means of columns.
     """
     truth = truth.with_joints(wanted, "The ground truth")
     found = joined(truth, predictions.with_joints(wanted, name))
@@ -50,8 +51,6 @@ def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...
         if true3d is None:
             continue
         pose, target = metrics.root_relative(found.joints3d, root), metrics.root_relative(true3d, root)
-        if skeleton == "universal":
-            pose = joints.with_bone_lengths_of(pose, target, wanted)
         distance = metrics.distances(pose, target)[:, judged]
         columns = [Column(f"{column} PCK ↑", "%") for column in (*ACTIVITIES.values(), *SCENES, "Total")]
         columns += [Column("AUC ↑", "%"), Column("MPJPE ↓")]
