@@ -171,6 +171,20 @@ def test_3dpw_known_and_unknown_association() -> None:
     assert cell(wrong, "ours", "MPJPE ↓") > 0.1
 
 
+def test_3dpw_counts_limbs_only_as_correct_or_not() -> None:
+    truth = people(2)
+    found = moved(truth, 0.0)
+    torso = [J17.index(name) for name in ("head_top", "head", "neck", "spine")]
+    found.joints3d[:, torso, 0] += 9
+    found.joints3d[0, J17.index("left_wrist"), 0] += 0.0995
+    (sheet,) = threedpw.evaluate(found, truth, "ours", wanted=J17)
+    assert len(threedpw.LIMBS) == 12
+    assert cell(sheet, "ours", "PCK@50mm ↑") == pytest.approx(23 / 24)
+    # Exact joints are right at all thresholds but that of 0 mm, the wrist from 100 mm on.
+    assert cell(sheet, "ours", "AUC@200mm ↑") == pytest.approx((23 * 199 / 200 + 0.5) / 24)
+    assert cell(sheet, "ours", "MPJPE ↓") > 1
+
+
 def test_truncation_counts_joints_outside_the_crop() -> None:
     truth = people(3, side=[256] * 3)
     truth.joints2d[:] = 100
