@@ -42,6 +42,7 @@ JOINTS = (
 CHEST_HEIGHT = (0, 1, 2, 4, 5, 6, 7, 8)
 ACTIVITIES = ("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc.")
 SCENES = ("green-screen", "no-green-screen", "outdoor")
+# Indoor pictures need it (P 6): TS1–4, and the whole training set, as in the released code.
 STUDIO_GAMMA = 0.67
 
 _FRAME_STEP = 5
