@@ -222,13 +222,14 @@ def coco(root: Path) -> Path:
 
 
 def mpii(root: Path) -> Path:
-    """A training image with a person apart and one without joints, and a test image."""
+    """A training image with a person apart, one without joints and one who does not stand apart, and a test image."""
     points = np.array([(float(10 + i), float(30 + i), i, i % 2) for i in range(16)], "f8,f8,i4,i4")
     points.dtype.names = ("x", "y", "id", "is_visible")
     labelled = {"scale": 0.2, "objpos": {"x": 41.0, "y": 31.0}, "annopoints": {"point": points[None]}}
     bare = {"scale": 0.2, "objpos": {"x": 41.0, "y": 31.0}, "annopoints": np.zeros((0, 0))}
-    rows = np.array([tuple(each[key] for key in ("scale", "objpos", "annopoints")) for each in (labelled, bare)],
-                    [("scale", "O"), ("objpos", "O"), ("annopoints", "O")])  # fmt: skip
+    keys = ("scale", "objpos", "annopoints")
+    people = [tuple(each[key] for key in keys) for each in (labelled, bare, labelled)]
+    rows = np.array(people, [(key, "O") for key in keys])
     annolist = np.array(
         [({"name": "a.jpg"}, rows[None]), ({"name": "b.jpg"}, rows[None, :1])], [("image", "O"), ("annorect", "O")]
     )

@@ -7,7 +7,7 @@ TS1…TS6/{annot_data.mat, imageSequence/img_NNNNNN.jpg}.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.camera import Camera
 from training.data import matlab
+from training.data.detections import Detections
 from training.data.missing import Origin
 from training.data.pictures import PictureFile, VideoFrame
 from training.data.record import Floats, Mask, Record, Thinning, in_order, joint_box, with_detection
@@ -49,8 +50,6 @@ _FRAME_STEP = 5
 _FG_THRESHOLD = 32
 # This video ends early in the release.
 _SHORT = {("S6", "Seq2", 2): 3911}
-
-Detections = Mapping[str, Sequence[Sequence[float]]]
 
 
 def training_records(
