@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets_for_tests as trees
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from training import tables
+from training.augment import Augmentation
+from training.data import h36m as reader
 from training.data.record import Record
 from training.evaluate import app
 from training.examples import Example
@@ -27,6 +30,7 @@ from training.protocols import (
     synthetic,
     synthetic_frames,
     threedpw,
+    truncated_crops,
     truncation,
 )
 from training.protocols.poses import Poses, from_records, joined, load, poses, save
@@ -217,6 +221,46 @@ def test_truncation_counts_joints_outside_the_crop() -> None:
     assert cell(sheet, "ours, 2 truncated", "present ↓") == pytest.approx(0, abs=1e-12)
     assert cell(sheet, "ours, 1 truncated", "present ↓") == pytest.approx(0.17 / 16)
     assert cell(sheet, "ours", "poses") == 3
+
+
+def test_truncated_crops_keep_more_than_a_quarter_and_are_repeatable(tmp_path: Path) -> None:
+    records = list(reader.evaluation_records(trees.human36m(tmp_path, (9, 11), frames=2)))
+    crops = list(truncated_crops.examples(records, 64))
+    assert len(crops) == len(records) == 8
+    for crop, record in zip(crops, records, strict=True):
+        whole = Augmentation(side=64).example(record, np.random.default_rng(0))
+        assert 1 < crop.K[0, 0] / whole.K[0, 0] < 2.1
+        projected = crop.joints3d @ crop.K.T
+        np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], crop.joints2d, atol=0.01)
+    assert len({crop.joints2d.tobytes() for crop in crops}) == 8
+    assert any(truncation_of(crop).any() for crop in crops)
+    again, others = (list(truncated_crops.examples(records, 64, seed)) for seed in (truncated_crops.SEED, 1))
+    assert [crop.image.tobytes() for crop in again] == [crop.image.tobytes() for crop in crops]
+    assert all((one.joints2d != other.joints2d).any() for one, other in zip(crops, others, strict=True))
+
+
+def truncation_of(example: Example) -> np.ndarray:
+    side = example.image.shape[0]
+    return ((example.joints2d < 0) | (example.joints2d > side - 1)).any(-1)
+
+
+def test_an_engine_is_judged_on_truncated_crops(tmp_path: Path) -> None:
+    records = list(reader.evaluation_records(trees.human36m(tmp_path, (9,), frames=2), subjects=(9,)))
+    engine = looks.engine_of("blazepose_full")
+    found, truth = truncated_crops.seen(engine, records)
+    crops = list(truncated_crops.examples(records, engine.spec.input.size))
+    np.testing.assert_array_equal(found.joints3d, looks.seen_on_crops(engine, crops))
+    np.testing.assert_array_equal(truth.joints3d, np.stack([crop.joints3d for crop in crops]))
+    (sheet,) = truncation.evaluate(moved(truth, [1, 0, 0]), truth, "exact")
+    assert cell(sheet, "exact", "MPJPE all ↓") < 1e-6
+    outside = np.stack([truncation_of(crop) for crop in crops]).sum(1)
+    assert cell(sheet, f"exact, {outside.max()} truncated", "poses") == (outside == outside.max()).sum()
+    shared = joints.common(truncation.JOINTS, found.joint_names)
+    (sheet,) = truncation.evaluate(found, truth, engine.spec.name, wanted=shared)
+    assert cell(sheet, engine.spec.name, "poses") == len(records)
+    assert cell(sheet, engine.spec.name, "MPJPE all ↓") > 0
+    with pytest.raises(InputError, match="no pose with 3D labels"):
+        truncated_crops.seen(engine, [])
 
 
 def test_lacking_joints_are_named() -> None:
