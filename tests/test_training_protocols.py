@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import datasets_for_tests as trees
 import numpy as np
@@ -13,9 +14,10 @@ from sheet_cells import cell
 from training_fakes import CONFIG
 from typer.testing import CliRunner
 
+from metrabs_ros import crop
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
-from training import tables
+from training import skeleton, tables
 from training.augment import Augmentation
 from training.data import h36m as reader
 from training.data.record import Record
@@ -225,18 +227,18 @@ def test_truncation_counts_joints_outside_the_crop() -> None:
 
 def test_truncated_crops_keep_more_than_a_quarter_and_are_repeatable(tmp_path: Path) -> None:
     records = list(reader.evaluation_records(trees.human36m(tmp_path, (9, 11), frames=2)))
-    crops = list(truncated_crops.examples(records, 64))
-    assert len(crops) == len(records) == 8
-    for crop, record in zip(crops, records, strict=True):
+    parts = list(truncated_crops.examples(records, 64))
+    assert len(parts) == len(records) == 8
+    for part, record in zip(parts, records, strict=True):
         whole = Augmentation(side=64).example(record, np.random.default_rng(0))
-        assert 1 < crop.K[0, 0] / whole.K[0, 0] < 2.1
-        projected = crop.joints3d @ crop.K.T
-        np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], crop.joints2d, atol=0.01)
-    assert len({crop.joints2d.tobytes() for crop in crops}) == 8
-    assert any(truncation_of(crop).any() for crop in crops)
+        assert 1 < part.K[0, 0] / whole.K[0, 0] < 2.1
+        projected = part.joints3d @ part.K.T
+        np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], part.joints2d, atol=0.01)
+    assert len({part.joints2d.tobytes() for part in parts}) == 8
+    assert any(truncation_of(part).any() for part in parts)
     again, others = (list(truncated_crops.examples(records, 64, seed)) for seed in (truncated_crops.SEED, 1))
-    assert [crop.image.tobytes() for crop in again] == [crop.image.tobytes() for crop in crops]
-    assert all((one.joints2d != other.joints2d).any() for one, other in zip(crops, others, strict=True))
+    assert [part.image.tobytes() for part in again] == [part.image.tobytes() for part in parts]
+    assert all((one.joints2d != other.joints2d).any() for one, other in zip(parts, others, strict=True))
 
 
 def truncation_of(example: Example) -> np.ndarray:
@@ -248,12 +250,12 @@ def test_an_engine_is_judged_on_truncated_crops(tmp_path: Path) -> None:
     records = list(reader.evaluation_records(trees.human36m(tmp_path, (9,), frames=2), subjects=(9,)))
     engine = looks.engine_of("blazepose_full")
     found, truth = truncated_crops.seen(engine, records)
-    crops = list(truncated_crops.examples(records, engine.spec.input.size))
-    np.testing.assert_array_equal(found.joints3d, looks.seen_on_crops(engine, crops))
-    np.testing.assert_array_equal(truth.joints3d, np.stack([crop.joints3d for crop in crops]))
+    parts = list(truncated_crops.examples(records, engine.spec.input.size))
+    np.testing.assert_array_equal(found.joints3d, looks.seen_on_crops(engine, parts))
+    np.testing.assert_array_equal(truth.joints3d, np.stack([part.joints3d for part in parts]))
     (sheet,) = truncation.evaluate(moved(truth, [1, 0, 0]), truth, "exact")
     assert cell(sheet, "exact", "MPJPE all ↓") < 1e-6
-    outside = np.stack([truncation_of(crop) for crop in crops]).sum(1)
+    outside = np.stack([truncation_of(part) for part in parts]).sum(1)
     assert cell(sheet, f"exact, {outside.max()} truncated", "poses") == (outside == outside.max()).sum()
     shared = joints.common(truncation.JOINTS, found.joint_names)
     (sheet,) = truncation.evaluate(found, truth, engine.spec.name, wanted=shared)
@@ -391,6 +393,17 @@ def test_synthetic_people_are_told_apart_by_size_roll_truncation_and_occlusion()
     assert cut["1–3"].tolist() == [False, True, False]
     assert cut["9–27"].tolist() == [False, False, True]
     assert hidden["4–8"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("module", [skeleton, crop])
+def test_synthetic_crops_are_not_reused_after_a_change_of_joints_or_cropping(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = synthetic._fingerprint()
+    changed = tmp_path / "changed.py"
+    changed.write_text(Path(str(module.__file__)).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    assert synthetic._fingerprint() != before
 
 
 def test_engines_are_compared_in_common_joints() -> None:
