@@ -169,26 +169,35 @@ def mupots(root: Path, K: np.ndarray) -> Path:
 
 
 def threedpw(root: Path, joints: tuple[str, ...]) -> Path:
-    """One sequence of 3 frames with one actor; the last camera is not trusted."""
-    poses = np.stack([person(joints, (0, 0, 4)), person(joints, (0.05, 0, 4)), person(joints, (1, 0, 4))])
+    """A sequence of 4 frames with one actor in each split: the third's camera is not trusted, nobody is found in the
+    last."""
+    for split in ("train", "validation", "test"):
+        threedpw_sequence(root, joints, split, f"downtown_walking_{split}")
+    return root
+
+
+def threedpw_sequence(root: Path, joints: tuple[str, ...], split: str, name: str) -> None:
+    poses = np.stack([person(joints, (x, 0, 4)) for x in (0, 0.05, 1, 0.3)])
     T = np.eye(4)
     T[:3, 3] = [0, 0.1, 0.5]
+    poses2d = np.zeros((4, 3, 18))
+    poses2d[:3, :, 5:12] = 1
     content = {
-        "sequence": "downtown_walking_00",
+        "sequence": name,
         "cam_intrinsics": np.array([[200.0, 0, 60], [0, 200, 80], [0, 0, 1]]),
-        "cam_poses": np.stack([T] * 3),
-        "campose_valid": [np.array([1, 1, 0])],
-        "jointPositions": [poses.reshape(3, -1)],
+        "cam_poses": np.stack([T] * 4),
+        "campose_valid": [np.array([1, 1, 0, 1])],
+        "poses2d": [poses2d],
+        "jointPositions": [poses.reshape(4, -1)],
         "betas": [np.zeros(10)],
         "texture_maps": [None],
         "scale": np.float64(1),
     }
-    path = root / "sequenceFiles" / "train" / "downtown_walking_00.pkl"
+    path = root / "sequenceFiles" / split / f"{name}.pkl"
     path.parent.mkdir(parents=True)
     path.write_bytes(pickle.dumps(content, protocol=2))
-    for frame in range(3):
-        write_image(root / "imageFiles" / "downtown_walking_00" / f"image_{frame:05d}.jpg", pattern((120, 160)))
-    return root
+    for frame in range(4):
+        write_image(root / "imageFiles" / name / f"image_{frame:05d}.jpg", pattern((120, 160)))
 
 
 def coco(root: Path) -> Path:
@@ -213,13 +222,14 @@ def coco(root: Path) -> Path:
 
 
 def mpii(root: Path) -> Path:
-    """A training image with a person apart and one without joints, and a test image."""
+    """A training image with a person apart, one without joints and one who does not stand apart, and a test image."""
     points = np.array([(float(10 + i), float(30 + i), i, i % 2) for i in range(16)], "f8,f8,i4,i4")
     points.dtype.names = ("x", "y", "id", "is_visible")
     labelled = {"scale": 0.2, "objpos": {"x": 41.0, "y": 31.0}, "annopoints": {"point": points[None]}}
     bare = {"scale": 0.2, "objpos": {"x": 41.0, "y": 31.0}, "annopoints": np.zeros((0, 0))}
-    rows = np.array([tuple(each[key] for key in ("scale", "objpos", "annopoints")) for each in (labelled, bare)],
-                    [("scale", "O"), ("objpos", "O"), ("annopoints", "O")])  # fmt: skip
+    keys = ("scale", "objpos", "annopoints")
+    people = [tuple(each[key] for key in keys) for each in (labelled, bare, labelled)]
+    rows = np.array(people, [(key, "O") for key in keys])
     annolist = np.array(
         [({"name": "a.jpg"}, rows[None]), ({"name": "b.jpg"}, rows[None, :1])], [("image", "O"), ("annorect", "O")]
     )
@@ -236,7 +246,8 @@ def mpii(root: Path) -> Path:
 
 
 def panoptic(root: Path, joints: tuple[str, ...]) -> Path:
-    """Frames 0, 3 and 6 of one HD camera; the person stands still after the second, and their nose is not found."""
+    """Every third frame of one HD camera: the person is out of the picture in frame 3 and back in frame 6, stands still
+    from frame 9 on, and their nose is found in odd frames only."""
     folder = root / "160224_haggling1"
     poses = folder / "hdPose3d_stage1_coco19"
     poses.mkdir(parents=True)
@@ -248,9 +259,9 @@ def panoptic(root: Path, joints: tuple[str, ...]) -> Path:
         {"name": "01_01", "type": "vga", "panel": 1, "node": 1},
     ]  # fmt: skip
     (folder / "calibration_160224_haggling1.json").write_text(json.dumps({"cameras": calibration}))
-    for frame, x in ((0, 0.0), (3, 0.2), (6, 0.2)):
+    for frame, x in ((0, 0.0), (3, 9.0), (6, 0.05), (9, 0.2), (12, 0.2)):
         pose = person(joints, (x, 0, 3)) * 100
-        scores = np.where(np.array(joints) == "nose", -1, 0.8)
+        scores = np.where((np.array(joints) == "nose") & (frame % 2 == 0), -1, 0.8)
         body = {"id": 4, "joints19": np.column_stack([pose, scores]).ravel().tolist()}
         (poses / f"body3DScene_{frame:08d}.json").write_text(json.dumps({"bodies": [body]}))
         write_image(folder / "hdImgs" / "00_05" / f"00_05_{frame:08d}.jpg", pattern((192, 108)))

@@ -28,7 +28,6 @@ from training.claims.figures import (
     absolute_figures,
     baseline_figures,
     figures,
-    outside,
     pose_figures,
     truncation_figures,
 )
@@ -36,6 +35,7 @@ from training.claims.learner import network_of, trained
 from training.claims.people import PeopleConfig, Pictures
 from training.claims.results import Result
 from training.claims.runs import JOINT_NAMES, ROOT, RunConfig
+from training.protocols.truncation import outside
 from training.validation import to_input
 
 J = len(JOINT_NAMES)

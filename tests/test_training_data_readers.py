@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets_for_tests as trees
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -83,6 +83,14 @@ def test_h36m_training_and_test(tmp_path: Path) -> None:
     np.testing.assert_allclose(first.box, [299.5, 199.5, 401, 701])
     np.testing.assert_allclose(first.up, [0, -1, 0], atol=1e-9)
     check_projections(first)
+    # A frame without a box is not what the next one is compared with: frame 15 is kept, 110 mm after frame 5.
+    without_box = h5py.File(root / "S1" / "MySegmentsMat" / "ground_truth_bb" / f"Greeting.{h36m.CAMERAS[0]}.mat", "a")
+    with without_box as file:
+        file["#refs#/empty"] = np.zeros((1000, 1000), np.uint8)
+        for frame in (0, 10):
+            file["Masks"][frame] = file["#refs#/empty"].ref
+    kept = [r.frame for r in h36m.training_records(root, subjects=(1,)) if r.sequence.endswith(h36m.CAMERAS[0])]
+    assert kept[:2] == [5, 15]
     tested = list(h36m.evaluation_records(root, subjects=(9,)))
     assert [r.frame for r in tested if r.sequence.endswith(h36m.CAMERAS[0])] == [0, 64]
     # S9's Greeting is shifted by 200 mm, and its boxes with it.
@@ -98,17 +106,22 @@ def test_mupots_fits_the_camera_that_made_the_annotations(tmp_path: Path) -> Non
     assert records[0].visible.all()
     assert not records[1].visible[0]
     assert records[1].visible[1:].all()
+    assert {record.gamma for record in records} == {0.67}
     check_projections(records[1])
 
 
-def test_3dpw_reads_trusted_frames(tmp_path: Path) -> None:
+def test_3dpw_reads_people_found_in_trusted_frames_of_all_splits(tmp_path: Path) -> None:
     root = trees.threedpw(tmp_path, threedpw.JOINTS)
-    # Frame 1 moved 50 mm only, frame 2 has no camera.
+    # Frame 1 moved 50 mm only, frame 2 has no camera, and in frame 3 nobody was found.
     (record,) = threedpw.training_records(root)
+    assert (record.sequence, record.frame) == ("downtown_walking_train", 0)
     np.testing.assert_allclose(record.joints3d, trees.person(threedpw.JOINTS, (0, 0.1, 4.5)))
     check_projections(record)
-    shutil.move(root / "sequenceFiles" / "train", root / "sequenceFiles" / "test")
-    assert [r.frame for r in threedpw.evaluation_records(root)] == [0, 1]
+    tested = list(threedpw.evaluation_records(root))
+    assert [r.frame for r in tested] == [0, 1] * 3
+    assert [r.sequence.split("_")[-1] for r in tested[::2]] == ["train", "validation", "test"]
+    only = threedpw.evaluation_records(root, splits=("test",))
+    assert {r.sequence for r in only} == {"downtown_walking_test"}
 
 
 class Malicious:
@@ -119,7 +132,7 @@ class Malicious:
 def test_3dpw_runs_nothing_from_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     root = trees.threedpw(tmp_path, threedpw.JOINTS)
-    path = root / "sequenceFiles" / "train" / "downtown_walking_00.pkl"
+    path = root / "sequenceFiles" / "train" / "downtown_walking_train.pkl"
     path.write_bytes(pickle.dumps({"sequence": Malicious()}))
     with pytest.raises(DataError, match="no annotation needs"):
         list(threedpw.training_records(root))
@@ -149,7 +162,8 @@ def test_mpii_takes_people_apart_and_their_limbs(tmp_path: Path) -> None:
 
 def test_panoptic(tmp_path: Path) -> None:
     records = list(panoptic.training_records(trees.panoptic(tmp_path, panoptic.JOINTS)))
-    assert [r.frame for r in records] == [0, 3]
+    # Frame 3, out of the picture, is not what frame 6 is compared with; a nose that comes and goes has not moved.
+    assert [r.frame for r in records] == [0, 9]
     assert np.isnan(records[0].joints3d[panoptic.JOINTS.index("nose")]).all()
     np.testing.assert_allclose(records[0].joints3d[2], [0, 0, 4])
     check_projections(records[1])
@@ -189,8 +203,10 @@ def test_muco_is_composed_by_depth(tmp_path: Path) -> None:
     made = muco.composed([far, near])
     assert made.records[0].joints3d[4, 2] < made.records[1].joints3d[4, 2]
     assert made.covered == (0.0, 1.0)
-    assert np.abs(made.image[50:80, 55:75].astype(int) - near.image()[50:80, 55:75]).max() <= 2
-    assert np.abs(made.image[:15].astype(int) - far.image()[:15]).max() <= 2
+    # Not gamma-corrected, as the official pictures are not.
+    assert np.abs(made.image[50:80, 55:75].astype(int) - near.picture.load()[50:80, 55:75]).max() <= 2
+    assert np.abs(made.image[:15].astype(int) - far.picture.load()[:15]).max() <= 2
+    assert {record.gamma for record in made.records} == {1.0}
     hips = [record.visible[record.joint_names.index("left_hip")] for record in made.records]
     assert hips == [True, False]
     again = [next(muco.composites(people, 1, seed=3, people=2, min_gap_m=0.1)).image for _ in range(2)]
@@ -256,6 +272,20 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (root / "S1" / "Seq1" / "annot.mat").write_bytes(b"nothing that Matlab wrote, but long enough to look at" * 9)
     with pytest.raises(DataError, match=r"annot\.mat cannot be read"):
         list(mpi_inf_3dhp.training_records(root, subjects=(1,)))
+
+
+def test_thinning_does_not_take_joints_that_flicker_for_moving_ones() -> None:
+    still, unknown = np.zeros((2, 3)), np.array([[0.0, 0, 0], [np.nan] * 3])
+    flickering = Thinning(0.1)
+    assert [flickering.keeps(pose) for pose in (still, unknown, still, unknown)] == [True, False, False, False]
+    first_seen_late = Thinning(0.1)
+    far = still + [[0, 0, 0], [5, 0, 0]]
+    assert [first_seen_late.keeps(pose) for pose in (unknown, far, far + 0.05, unknown)] == [True, False, False, False]
+    assert first_seen_late.keeps(far + [[0, 0, 0], [0, 0.11, 0]])
+    # What moves while it is unknown is noticed when it is seen again, even if others were kept meanwhile.
+    assert first_seen_late.keeps(unknown + 0.2)
+    assert not first_seen_late.keeps(far + [[0.2, 0.2, 0.2], [0, 0.12, 0]])
+    assert first_seen_late.keeps(far + [[0.2, 0.2, 0.2], [0, 0.4, 0]])
 
 
 def test_thinning_boxes_and_orders() -> None:

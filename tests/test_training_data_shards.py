@@ -19,10 +19,12 @@ from training.augment import NONE, Augmentation, AugmentConfig
 from training.config import load_config
 from training.data import coco, shard
 from training.data.missing import DataError
+from training.data.mpi_inf_3dhp import TRAIN_JOINTS
 from training.data.people import ShardedPeople
 from training.data.pictures import PictureArray
 from training.data.record import Mask, Record
 from training.data.shards import Shards
+from training.data.threedpw import JOINTS as JOINTS_3DPW
 from training.model.metrabs import MetrabsConfig
 from training.trainer import Trainer
 
@@ -179,6 +181,40 @@ def test_the_papers_run_trains_from_official_layouts(tmp_path: Path, monkeypatch
     assert np.isfinite(trainer.update(batch)["loss"])
     with pytest.raises(InputError, match=r"no backbone weights at weights/resnet50\.pth"):
         Trainer(config, torch.device("cpu"))
+
+
+def frames(name: str, root: Path) -> list[tuple[str, int]]:
+    return [(record.subject, record.frame) for record in shard.records(name, root)]
+
+
+def test_names_choose_the_readers_options(tmp_path: Path) -> None:
+    h36m = trees.human36m(tmp_path / "h36m", (1, 5, 6, 7, 8, 9, 11), frames=2)
+    assert {subject for subject, _ in frames("h36m", h36m)} == {"S1", "S5", "S6", "S7", "S8"}
+    assert {subject for subject, _ in frames("h36m2", h36m)} == {"S1", "S5", "S6", "S7", "S8", "S9"}
+    assert {subject for subject, _ in frames("h36m_test", h36m)} == {"S9", "S11"}
+    assert {subject for subject, _ in frames("h36m2_test", h36m)} == {"S11"}
+    mpii = trees.mpii(tmp_path / "mpii")
+    assert (len(frames("mpii", mpii)), len(frames("mpii_all", mpii))) == (1, 2)
+    threedpw = trees.threedpw(tmp_path / "3dpw", JOINTS_3DPW)
+    assert {r.sequence for r in shard.records("3dpw_test", threedpw)} == {"downtown_walking_test"}
+    assert len({r.sequence for r in shard.records("3dpw_challenge", threedpw)}) == 3
+
+
+def test_3dhp_takes_hips_and_detections(tmp_path: Path) -> None:
+    """The tiny tree has S1 only: what comes first is enough."""
+    root = trees.mpi_inf_3dhp_train(tmp_path / "3dhp")
+    pelvis = TRAIN_JOINTS.index("pelvis")
+    plain, mpii_hips = (next(shard.records(name, root)) for name in ("mpi_inf_3dhp", "mpi_inf_3dhp_mpii_hips"))
+    np.testing.assert_allclose(mpii_hips.joints3d[pelvis] - plain.joints3d[pelvis], [0, -0.1, 0], atol=1e-6)
+    larger = [*(plain.box[:2] - 3), *(plain.box[2:] + 6)]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"S1/Seq1/0/0": [[*larger, 0.9]], "S1/Seq1/0/5": []}))
+    np.testing.assert_allclose(next(shard.records("mpi_inf_3dhp", root, path)).box, larger)
+    with pytest.raises(InputError, match="reader of coco takes no detections"):
+        shard.records("coco", root, path)
+    path.write_text('{"S1/Seq1/0/0": [[1, 2, 3, 4]]}')
+    with pytest.raises(InputError, match=r"boxes\.json .*expected JSON of lists"):
+        shard.records("mpi_inf_3dhp", root, path)
 
 
 def test_the_command_writes_and_says_what_is_missing(tmp_path: Path) -> None:

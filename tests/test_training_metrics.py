@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from training_fakes import CONFIG, fake_person
 
-from training import metrics, procrustes
+from training import metrics, procrustes, validation
+from training.examples import collate
+from training.trainer import Trainer
 
 ROOT = np.array([1.0, 0, 0, 0, 0])
 
@@ -138,3 +142,19 @@ def test_detection_rate_and_depth_bias() -> None:
     far = near * 1.2
     far[2] = np.nan
     assert metrics.relative_depth_bias(far, near) == pytest.approx(0.2)
+
+
+def test_validation_aligns_each_person_by_their_labelled_joints() -> None:
+    rng = np.random.default_rng(1)
+    people = [fake_person(rng) for _ in range(4)]
+    for i, person in enumerate(people):
+        person.joints3d[8 * i :] = np.nan  # none, 8 and 16 joints
+    people[3].joints3d[3:] = np.nan  # too few to align
+    batch = collate([*people, fake_person(rng, labels3d=False)])
+    trainer = Trainer(CONFIG, torch.device("cpu"))
+    found = validation.errors(trainer.model, [batch], CONFIG.model.grid, CONFIG.root_index, CONFIG.loss)
+    with torch.no_grad():
+        poses = trainer.model.eval()(validation.to_input(batch.image)).coords3d_rel.numpy()
+    distance = [metrics.procrustes_distances(poses[i : i + 1, : 8 * i], person.joints3d[None, : 8 * i])
+                for i, person in enumerate(people[1:3], start=1)]  # fmt: skip
+    assert found["pa_mpjpe"] == pytest.approx(1000 * np.concatenate(distance, 1).mean())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
+import datasets_for_tests as trees
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,12 @@ from sheet_cells import cell
 from training_fakes import CONFIG
 from typer.testing import CliRunner
 
+from metrabs_ros import crop
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
-from training import tables
+from training import skeleton, tables
+from training.augment import Augmentation
+from training.data import h36m as reader
 from training.data.record import Record
 from training.evaluate import app
 from training.examples import Example
@@ -27,6 +32,7 @@ from training.protocols import (
     synthetic,
     synthetic_frames,
     threedpw,
+    truncated_crops,
     truncation,
 )
 from training.protocols.poses import Poses, from_records, joined, load, poses, save
@@ -96,15 +102,14 @@ def test_3dhp_by_activity_and_scene_without_the_root() -> None:
         mpi_inf_3dhp.evaluate(found, people(3, **{**groups, "sequence": ["TS9"] * 3}), "ours")
 
 
-def test_universal_skeletons_forgive_bone_lengths_metric_ones_do_not() -> None:
+def test_3dhp_rescales_bones_of_neither_skeleton() -> None:
     truth = people(2, sequence=["TS1", "TS2"], activity=["1", "1"])
     truth = Poses(J17, truth.joints3d, truth.images, truth.people, truth.joints2d, truth.joints3d * 1.3, truth.groups)
-    found = moved(truth, 0.0)
-    universal, metric = mpi_inf_3dhp.evaluate(found, truth, "ours")
-    assert cell(universal, "ours", "MPJPE ↓") < 1e-9
+    universal, metric = mpi_inf_3dhp.evaluate(moved(truth, 0.0), truth, "ours")
+    assert cell(universal, "ours", "MPJPE ↓") > 0.05
     assert cell(metric, "ours", "MPJPE ↓") < 1e-9
-    smaller = Poses(J17, 0.8 * truth.joints3d, truth.images, truth.people, truth.joints2d)
-    universal, metric = mpi_inf_3dhp.evaluate(smaller, truth, "ours")
+    larger = Poses(J17, 1.3 * truth.joints3d, truth.images, truth.people, truth.joints2d)
+    universal, metric = mpi_inf_3dhp.evaluate(larger, truth, "ours")
     assert cell(universal, "ours", "MPJPE ↓") < 1e-9
     assert cell(metric, "ours", "MPJPE ↓") > 0.05
 
@@ -133,7 +138,7 @@ def test_mupots_matches_in_the_image_and_counts_the_missing_in_all_only() -> Non
     truth, found = crowd()
     assert mupots.matches(truth, found).tolist() == [1, 0, -1, 2]
     every, matched, roots = mupots.evaluate(found, truth, "ours")
-    assert cell(every, "ours", "Det.Rate ↑") == 0.75  # mean over sequences of 1 and 0.5
+    assert cell(every, "ours", "Det.Rate ↑") == 0.75
     assert cell(every, "ours, TS2", "A-PCK ↑") == 0.5
     assert cell(matched, "ours, TS2", "A-PCK ↑") == 1
     assert cell(matched, "ours", "A-MPJPE ↓") == pytest.approx(0.1)
@@ -142,6 +147,23 @@ def test_mupots_matches_in_the_image_and_counts_the_missing_in_all_only() -> Non
     assert cell(roots, "ours", "PCK_root ↑") == 0.75
     assert cell(roots, "ours", "PCOD ↑") == 0.5
     assert all(len(cells) == len(mupots.COLUMNS) for sheet in (every, matched) for cells in sheet.published.values())
+
+
+def test_mupots_detection_rate_is_over_people_and_the_rest_over_sequences() -> None:
+    truth = people(4, sequence=["TS1", "TS1", "TS1", "TS2"])
+    every, matched, _ = mupots.evaluate(moved(truth, 0.0)[np.array([1, 3])], truth, "ours")
+    assert cell(every, "ours", "Det.Rate ↑") == cell(matched, "ours", "Det.Rate ↑") == 0.5
+    assert cell(every, "ours, TS1", "Det.Rate ↑") == pytest.approx(1 / 3)
+    assert cell(every, "ours", "PCK ↑") == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_mupots_rescales_bones_for_universal_skeletons_only() -> None:
+    truth = people(2, sequence=["TS1", "TS1"])
+    truth = Poses(J17, truth.joints3d, truth.images, truth.people, truth.joints2d, truth.joints3d * 1.3, truth.groups)
+    smaller = Poses(J17, 0.8 * truth.joints3d, truth.images, truth.people, truth.joints2d)
+    universal, _, unnormalised, *_ = mupots.evaluate(smaller, truth, "ours")
+    assert cell(universal, "ours", "MPJPE ↓") < 1e-9
+    assert cell(unnormalised, "ours", "MPJPE ↓") > 0.05
 
 
 def test_mupots_matching_is_the_official_one() -> None:
@@ -172,6 +194,20 @@ def test_3dpw_known_and_unknown_association() -> None:
     assert cell(wrong, "ours", "MPJPE ↓") > 0.1
 
 
+def test_3dpw_counts_limbs_only_as_correct_or_not() -> None:
+    truth = people(2)
+    found = moved(truth, 0.0)
+    torso = [J17.index(name) for name in ("head_top", "head", "neck", "spine")]
+    found.joints3d[:, torso, 0] += 9
+    found.joints3d[0, J17.index("left_wrist"), 0] += 0.0995
+    (sheet,) = threedpw.evaluate(found, truth, "ours", wanted=J17)
+    assert len(threedpw.LIMBS) == 12
+    assert cell(sheet, "ours", "PCK@50mm ↑") == pytest.approx(23 / 24)
+    # Exact joints are right at all thresholds but that of 0 mm, the wrist from 100 mm on.
+    assert cell(sheet, "ours", "AUC@200mm ↑") == pytest.approx((23 * 199 / 200 + 0.5) / 24)
+    assert cell(sheet, "ours", "MPJPE ↓") > 1
+
+
 def test_truncation_counts_joints_outside_the_crop() -> None:
     truth = people(3, side=[256] * 3)
     truth.joints2d[:] = 100
@@ -187,6 +223,46 @@ def test_truncation_counts_joints_outside_the_crop() -> None:
     assert cell(sheet, "ours, 2 truncated", "present ↓") == pytest.approx(0, abs=1e-12)
     assert cell(sheet, "ours, 1 truncated", "present ↓") == pytest.approx(0.17 / 16)
     assert cell(sheet, "ours", "poses") == 3
+
+
+def test_truncated_crops_keep_more_than_a_quarter_and_are_repeatable(tmp_path: Path) -> None:
+    records = list(reader.evaluation_records(trees.human36m(tmp_path, (9, 11), frames=2)))
+    parts = list(truncated_crops.examples(records, 64))
+    assert len(parts) == len(records) == 8
+    for part, record in zip(parts, records, strict=True):
+        whole = Augmentation(side=64).example(record, np.random.default_rng(0))
+        assert 1 < part.K[0, 0] / whole.K[0, 0] < 2.1
+        projected = part.joints3d @ part.K.T
+        np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], part.joints2d, atol=0.01)
+    assert len({part.joints2d.tobytes() for part in parts}) == 8
+    assert any(truncation_of(part).any() for part in parts)
+    again, others = (list(truncated_crops.examples(records, 64, seed)) for seed in (truncated_crops.SEED, 1))
+    assert [part.image.tobytes() for part in again] == [part.image.tobytes() for part in parts]
+    assert all((one.joints2d != other.joints2d).any() for one, other in zip(parts, others, strict=True))
+
+
+def truncation_of(example: Example) -> np.ndarray:
+    side = example.image.shape[0]
+    return ((example.joints2d < 0) | (example.joints2d > side - 1)).any(-1)
+
+
+def test_an_engine_is_judged_on_truncated_crops(tmp_path: Path) -> None:
+    records = list(reader.evaluation_records(trees.human36m(tmp_path, (9,), frames=2), subjects=(9,)))
+    engine = looks.engine_of("blazepose_full")
+    found, truth = truncated_crops.seen(engine, records)
+    parts = list(truncated_crops.examples(records, engine.spec.input.size))
+    np.testing.assert_array_equal(found.joints3d, looks.seen_on_crops(engine, parts))
+    np.testing.assert_array_equal(truth.joints3d, np.stack([part.joints3d for part in parts]))
+    (sheet,) = truncation.evaluate(moved(truth, [1, 0, 0]), truth, "exact")
+    assert cell(sheet, "exact", "MPJPE all ↓") < 1e-6
+    outside = np.stack([truncation_of(part) for part in parts]).sum(1)
+    assert cell(sheet, f"exact, {outside.max()} truncated", "poses") == (outside == outside.max()).sum()
+    shared = joints.common(truncation.JOINTS, found.joint_names)
+    (sheet,) = truncation.evaluate(found, truth, engine.spec.name, wanted=shared)
+    assert cell(sheet, engine.spec.name, "poses") == len(records)
+    assert cell(sheet, engine.spec.name, "MPJPE all ↓") > 0
+    with pytest.raises(InputError, match="no pose with 3D labels"):
+        truncated_crops.seen(engine, [])
 
 
 def test_lacking_joints_are_named() -> None:
@@ -317,6 +393,17 @@ def test_synthetic_people_are_told_apart_by_size_roll_truncation_and_occlusion()
     assert cut["1–3"].tolist() == [False, True, False]
     assert cut["9–27"].tolist() == [False, False, True]
     assert hidden["4–8"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("module", [skeleton, crop])
+def test_synthetic_crops_are_not_reused_after_a_change_of_joints_or_cropping(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = synthetic._fingerprint()
+    changed = tmp_path / "changed.py"
+    changed.write_text(Path(str(module.__file__)).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    assert synthetic._fingerprint() != before
 
 
 def test_engines_are_compared_in_common_joints() -> None:

@@ -40,6 +40,11 @@ class Sheet:
     notes: tuple[str, ...] = ()
 
 
+def cells(text: str) -> list[str]:
+    """A published row, as printed."""
+    return text.split()
+
+
 def rendered(runs: Sequence[Sheet]) -> str:
     """One table, Markdown, of the same sheet from one or several runs (seeds). Raises InputError where they differ."""
     first = runs[0]
@@ -48,7 +53,7 @@ def rendered(runs: Sequence[Sheet]) -> str:
             raise InputError(f"Tables of different shape cannot be averaged: {first.title} and {sheet.title}.")
     labels = list(dict.fromkeys(label for sheet in runs for label in sheet.rows))
     lines = [["", *(column.name for column in first.columns)]]
-    lines += [[f"{label} (paper)", *cells] for label, cells in first.published.items()]
+    lines += [[f"{label} (paper)", *printed] for label, printed in first.published.items()]
     for label in labels:
         found = [sheet.rows[label] for sheet in runs if label in sheet.rows]
         lines.append([label, *(c.shown([row[i] for row in found]) for i, c in enumerate(first.columns))])

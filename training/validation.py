@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from training import losses
+from training import losses, metrics
 from training.examples import Batch
 from training.heatmap import Grid
 from training.losses import LossConfig
@@ -35,10 +35,11 @@ def errors(network: nn.Module, batches: Iterable[Batch], grid: Grid, root: int, 
         true_relative = batch.joints3d - batch.joints3d[:, root : root + 1]
         _add(sums, "mpjpe", (relative - true_relative).norm(dim=-1)[with_root] * 1000)
         _add(sums, "depth", (pose - batch.joints3d)[:, root, 2][known[:, root]].abs() * 1000)
-        # Thousands of tiny decompositions: each would wait for the device.
-        found, truth, labelled = predicted.coords3d_rel.cpu(), batch.joints3d.cpu(), known.cpu()
-        for i in torch.nonzero(labelled.sum(1) >= 4)[:, 0].tolist():
-            _add(sums, "pa_mpjpe", _procrustes(found[i, labelled[i]], truth[i, labelled[i]]) * 1000)
+        enough = known.sum(1) >= 4
+        # NaN where unlabelled. On the CPU: the device would be waited for at each of the tiny decompositions.
+        truth = batch.joints3d.masked_fill(~known[..., None], torch.nan)
+        aligned = metrics.procrustes_distances(_array(predicted.coords3d_rel[enough]), _array(truth[enough]))
+        _add(sums, "pa_mpjpe", aligned[~np.isnan(aligned)] * 1000)
         if predicted.person_logit is not None:
             judged = batch.person | batch.background
             right = (predicted.person_logit > 0) == batch.person
@@ -54,15 +55,9 @@ def to_input(image: torch.Tensor) -> torch.Tensor:
     return image.permute(0, 3, 1, 2).float() / 255
 
 
-def _procrustes(pose: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Distances [J] after the best rotation, translation and scale."""
-    pose, truth = pose.double() - pose.double().mean(0), truth.double() - truth.double().mean(0)
-    u, s, vt = torch.linalg.svd(truth.T @ pose)
-    signs = torch.ones_like(s)
-    signs[-1] = torch.sign(torch.linalg.det(u @ vt))
-    scale = (s * signs).sum() / pose.square().sum().clamp_min(1e-12)
-    return (scale * pose @ (u * signs @ vt).T - truth).norm(dim=-1)
+def _array(poses: torch.Tensor) -> np.ndarray:
+    return poses.cpu().double().numpy()
 
 
-def _add(sums: dict[str, list[float]], name: str, values: torch.Tensor) -> None:
+def _add(sums: dict[str, list[float]], name: str, values: torch.Tensor | np.ndarray) -> None:
     sums.setdefault(name, []).extend(values.tolist())

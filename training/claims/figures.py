@@ -17,6 +17,7 @@ from training.claims.runs import JOINT_NAMES, ROOT, SKELETON, RunConfig
 from training.examples import Batch
 from training.model.baseline25d import Baseline25D, back_projected, root_depth
 from training.model.metrabs import Metrabs
+from training.protocols import truncation
 from training.validation import to_input
 
 Floats = NDArray[np.floating]
@@ -61,7 +62,7 @@ def figures(learner: Learner, training: Pictures, evaluation: Pictures) -> Figur
     known = predicted(network, fixed(training, config.side, _TRAINING_COUNT), config)
     out["training/mpjpe"] = metrics.mpjpe(known.relative, known.joints3d, _ROOT)
     cut = predicted(network, fixed(evaluation, config.side, len(evaluation), truncated=True), config)
-    out |= truncation_figures(cut.relative, cut.joints3d, outside(cut.joints2d, config.side))
+    out |= truncation_figures(cut.relative, cut.joints3d, truncation.outside(cut.joints2d, config.side))
     few = fixed(evaluation, config.side, _DENSE_COUNT)
     for stride in config.strides:
         found = predicted(learner.averaged(stride), few, config, stride)
@@ -128,11 +129,8 @@ def truncation_figures(poses: Floats, truth: Floats, cut: NDArray[np.bool_]) -> 
     and of all joints by how many are cut."""
     distance = metrics.distances(metrics.root_relative(poses, _ROOT), metrics.root_relative(truth, _ROOT))
     counts = cut.sum(1)
-    out = {
-        "truncated/all": metrics.mean_error(distance),
-        "truncated/present": metrics.mean_error(distance[~cut]),
-        "truncated/absent": metrics.mean_error(distance[cut]),
-    }
+    names = ("truncated/all", "truncated/present", "truncated/absent")
+    out = dict(zip(names, truncation.errors(distance, cut), strict=True))
     for low, high in TRUNCATED_BINS:
         out[f"truncated/{low}-{high}"] = metrics.mean_error(distance[(counts >= low) & (counts <= high)])
     return out
@@ -159,12 +157,6 @@ def baseline_figures(found: Found, training_joints: Floats, heights: Floats, con
         judged = pose_figures(np.stack(poses), found.joints3d, heights)
         out |= {prefix + name: value for name, value in judged.items()}
     return out
-
-
-def outside(joints2d: Floats, side: int) -> NDArray[np.bool_]:
-    """[N,J]: joints [N,J,2] px that lie outside the crop."""
-    inside: NDArray[np.bool_] = ((joints2d >= 0) & (joints2d <= side - 1)).all(-1)
-    return ~inside
 
 
 def _lengths(poses: Floats) -> Floats:

@@ -95,12 +95,10 @@ def _recording(
             raise ORIGIN.damaged(boxes, "there are no Masks in it")
         references = file["Masks"][:, 0] if file["Masks"].shape[1] == 1 else file["Masks"][0]
         for frame in range(0, min(len(world), len(references)), step):
-            if not thinning.keeps(world[frame]):
+            box = _extent(np.array(file[references[frame]]).T)
+            if box is None or not thinning.keeps(world[frame]):
                 continue
             joints3d = (world[frame] - eye) @ R_cam_world.T
-            box = _extent(np.array(file[references[frame]]).T)
-            if box is None:
-                continue
             yield Record(
                 dataset="h36m",
                 picture=VideoFrame(video, frame),

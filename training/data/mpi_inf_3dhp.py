@@ -7,7 +7,7 @@ TS1…TS6/{annot_data.mat, imageSequence/img_NNNNNN.jpg}.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.camera import Camera
 from training.data import matlab
+from training.data.detections import Detections
 from training.data.missing import Origin
 from training.data.pictures import PictureFile, VideoFrame
 from training.data.record import Floats, Mask, Record, Thinning, in_order, joint_box, with_detection
@@ -42,14 +43,13 @@ JOINTS = (
 CHEST_HEIGHT = (0, 1, 2, 4, 5, 6, 7, 8)
 ACTIVITIES = ("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc.")
 SCENES = ("green-screen", "no-green-screen", "outdoor")
+# Indoor pictures need it (P 6): TS1–4, and the whole training set, as in the released code.
 STUDIO_GAMMA = 0.67
 
 _FRAME_STEP = 5
 _FG_THRESHOLD = 32
 # This video ends early in the release.
 _SHORT = {("S6", "Seq2", 2): 3911}
-
-Detections = Mapping[str, Sequence[Sequence[float]]]
 
 
 def training_records(

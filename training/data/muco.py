@@ -158,8 +158,11 @@ def composites(
 
 
 def composed(people: Sequence[Record]) -> Composite:
-    """People pasted over each other by the depth of their pelvises, the farthest with their background."""
-    ordered = sorted(people, key=lambda record: _pelvis(record)[2])
+    """People pasted over each other by the depth of their pelvises, the farthest with their background.
+
+    Of the pictures as they are, like the official code: only 3DHP itself is gamma-corrected.
+    """
+    ordered = sorted((replace(record, gamma=1.0) for record in people), key=lambda record: _pelvis(record)[2])
     image = ordered[-1].image().astype(np.float32)
     outlines = [_outline(record) for record in ordered]
     for record, outline in zip(ordered[-2::-1], outlines[-2::-1], strict=True):
@@ -175,9 +178,7 @@ def composed(people: Sequence[Record]) -> Composite:
         covered.append(float((outline & in_front).sum() / max(1, outline.sum())))
         visible = record.camera.contains(record.joints2d) & ~hidden
         picture = PictureArray(pasted)
-        records.append(
-            replace(record, dataset="muco", picture=picture, mask=mask, visible=visible, gamma=1.0, scene="composed")
-        )
+        records.append(replace(record, dataset="muco", picture=picture, mask=mask, visible=visible, scene="composed"))
         in_front = in_front | outline
     return Composite(pasted, tuple(records), tuple(covered))
 

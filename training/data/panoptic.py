@@ -64,9 +64,7 @@ def _sequence(folder: Path, wanted: Sequence[int] | None) -> Iterator[Record]:
                 joints3d = world @ R_cam_world.T + t
                 joints2d, seen = camera.project(joints3d)
                 inside = seen & camera.contains(joints2d)
-                # Joints that were not found are NaN and do not count as moved.
-                moved = thinnings.setdefault(person, Thinning()).keeps(np.nan_to_num(world))
-                if inside.sum() < len(JOINTS) / 2 or not moved:
+                if inside.sum() < len(JOINTS) / 2 or not thinnings.setdefault(person, Thinning()).keeps(world):
                     continue
                 yield Record(
                     dataset="panoptic",

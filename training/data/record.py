@@ -115,8 +115,15 @@ class Thinning:
         self._last: Floats | None = None
 
     def keeps(self, joints3d: Floats) -> bool:
-        """joints3d [J,3] m in a frame that stands still."""
-        if self._last is not None and (np.linalg.norm(joints3d - self._last, axis=1) < self._distance).all():
-            return False
-        self._last = joints3d
-        return True
+        """joints3d [J,3] m in a frame that stands still, NaN where unknown; only poses that nothing else rejects.
+
+        A joint counts as moved from where it was in the last kept pose that knew it, or, if none did, from where it was
+        first seen.
+        """
+        if self._last is None:
+            self._last = joints3d
+            return True
+        moved = bool((np.linalg.norm(joints3d - self._last, axis=1) >= self._distance).any())
+        preferred, otherwise = (joints3d, self._last) if moved else (self._last, joints3d)
+        self._last = np.where(np.isnan(preferred), otherwise, preferred)
+        return moved

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -18,35 +19,47 @@ import typer
 import webdataset
 
 from metrabs_ros.errors import InputError
+from training.data.detections import load
 from training.data.record import Record
 from training.data.stored import stored
 
 INDEX = "index.json"
-# Name on the command line -> module of training.data and its function.
-DATASETS = {
-    "h36m": ("h36m", "training_records"),
-    "h36m_test": ("h36m", "evaluation_records"),
-    "mpi_inf_3dhp": ("mpi_inf_3dhp", "training_records"),
-    "mpi_inf_3dhp_test": ("mpi_inf_3dhp", "evaluation_records"),
-    "muco": ("muco", "training_records"),
+# Name on the command line -> module of training.data, its function and that function's arguments.
+DATASETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "h36m": ("h36m", "training_records", {}),
+    "h36m_test": ("h36m", "evaluation_records", {}),
+    "h36m2": ("h36m", "training_records", {"protocol": 2}),
+    "h36m2_test": ("h36m", "evaluation_records", {"protocol": 2}),
+    "mpi_inf_3dhp": ("mpi_inf_3dhp", "training_records", {}),
+    "mpi_inf_3dhp_mpii_hips": ("mpi_inf_3dhp", "training_records", {"hips_as_mpii": True}),
+    "mpi_inf_3dhp_test": ("mpi_inf_3dhp", "evaluation_records", {}),
+    "muco": ("muco", "training_records", {}),
     # From the root of MPI-INF-3DHP.
-    "muco_composed": ("muco", "composed_records"),
-    "mupots": ("mupots", "evaluation_records"),
-    "mpii": ("mpii", "training_records"),
-    "coco": ("coco", "training_records"),
-    "coco_test": ("coco", "evaluation_records"),
-    "3dpw": ("threedpw", "training_records"),
-    "3dpw_test": ("threedpw", "evaluation_records"),
-    "panoptic": ("panoptic", "training_records"),
+    "muco_composed": ("muco", "composed_records", {}),
+    "mupots": ("mupots", "evaluation_records", {}),
+    "mpii": ("mpii", "training_records", {}),
+    "mpii_all": ("mpii", "training_records", {"single_person": False}),
+    "coco": ("coco", "training_records", {}),
+    "coco_test": ("coco", "evaluation_records", {}),
+    "3dpw": ("threedpw", "training_records", {}),
+    "3dpw_test": ("threedpw", "evaluation_records", {"splits": ("test",)}),
+    "3dpw_challenge": ("threedpw", "evaluation_records", {}),
+    "panoptic": ("panoptic", "training_records", {}),
 }
 
 
-def records(dataset: str, root: Path) -> Iterator[Record]:
-    """All records of a data set by its name on the command line. Raises InputError."""
+def records(dataset: str, root: Path, detections: Path | None = None) -> Iterator[Record]:
+    """All records of a data set by its name on the command line; detections: file of a person detector's boxes, see
+    training.data.detections. Raises InputError."""
     if dataset not in DATASETS:
         raise InputError(f"There is no data set named {dataset!r}: there are {', '.join(DATASETS)}.")
-    module, function = DATASETS[dataset]
-    return getattr(importlib.import_module(f"training.data.{module}"), function)(root)
+    module, function, arguments = DATASETS[dataset]
+    read = getattr(importlib.import_module(f"training.data.{module}"), function)
+    if detections is None:
+        return read(root, **arguments)
+    if "detections" not in inspect.signature(read).parameters:
+        raise InputError(f"The reader of {dataset} takes no detections: leave out --detections.")
+    return read(root, **arguments, detections=load(detections))
 
 
 def write(people: Iterable[Record], out: Path, per_shard: int = 1000) -> dict[str, Any]:
@@ -118,10 +131,11 @@ def main(
     root: Annotated[Path, typer.Argument(help="Folder of the data set in its official layout.")],
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
     per_shard: Annotated[int, typer.Option(min=1, help="Examples in a shard.")] = 1000,
+    detections: Annotated[Path | None, typer.Option(help="JSON of a person detector's boxes, MPI-INF-3DHP.")] = None,
 ) -> None:
     """Write a data set's examples as WebDataset shards; run again, it resumes."""
     try:
-        index = write(records(dataset, root), out, per_shard)
+        index = write(records(dataset, root, detections), out, per_shard)
     except InputError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -5,7 +5,7 @@ Official layout: imageFiles/SEQUENCE/image_NNNNN.jpg and sequenceFiles/{train, v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,20 @@ JOINTS = (
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
     "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
 )  # fmt: skip
+SPLITS = ("train", "validation", "test")
 
 
-def training_records(root: Path, split: str = "train") -> Iterator[Record]:
-    """Frames with a trusted camera in which a joint moved by 100 mm."""
-    yield from _split(root, split, thin=True)
+def training_records(root: Path, splits: Sequence[str] = ("train",)) -> Iterator[Record]:
+    """People whom the challenge counts in frames in which a joint moved by 100 mm."""
+    for split in splits:
+        yield from _split(root, split, thin=True)
 
 
-def evaluation_records(root: Path, split: str = "test") -> Iterator[Record]:
-    """All frames with a trusted camera, those that the challenge counts; ids: subject is the actor's number."""
-    yield from _split(root, split, thin=False)
+def evaluation_records(root: Path, splits: Sequence[str] = SPLITS) -> Iterator[Record]:
+    """All whom the challenge counts: the frame's camera is trusted, and the person was found in the picture. It counts
+    all three splits; figures of the test split alone are another benchmark's. ids: subject is the actor's number."""
+    for split in splits:
+        yield from _split(root, split, thin=False)
 
 
 def _split(root: Path, split: str, thin: bool) -> Iterator[Record]:
@@ -64,12 +68,13 @@ def _sequence(root: Path, content: dict[str, Any], thin: bool) -> Iterator[Recor
         valid = np.asarray(content["campose_valid"][actor]).astype(bool).ravel()
         thinning = Thinning(0.1 if thin else 0.0)
         for frame in np.flatnonzero(valid[: len(world)]).tolist():
-            if not thinning.keeps(world[frame]):
+            # Zeros where nobody was found.
+            if not np.any(content["poses2d"][actor][frame]):
                 continue
             T_cam_world = np.asarray(content["cam_poses"][frame], float)
             joints3d = world[frame] @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
             joints2d, seen = camera.project(joints3d)
-            if not (seen & camera.contains(joints2d)).any():
+            if not (seen & camera.contains(joints2d)).any() or not thinning.keeps(world[frame]):
                 continue
             yield Record(
                 dataset="3dpw",

@@ -10,7 +10,7 @@ from metrabs_ros.errors import InputError
 from training import metrics
 from training.protocols import joints
 from training.protocols.poses import Poses, Strings, joined
-from training.tables import Column, Sheet
+from training.tables import Column, Sheet, cells
 
 JOINTS = joints.SEVENTEEN
 SUBJECTS = {1: ("S9", "S11"), 2: ("S11",)}
@@ -23,14 +23,10 @@ ACTIONS = {
 _SAME = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
 
 
-def _cells(text: str) -> list[str]:
-    return text.split()
-
-
 _PAPER = {
     1: {
-        "2.5D baseline": _cells("45.1 50.4 45.4 47.8 50.0 44.6 49.8 59.0 69.4 49.4 56.5 48.0 39.6 49.4 45.0 50.2±0.3"),
-        "MeTRo": _cells("46.3 48.3 43.3 48.2 50.2 45.1 46.1 56.2 66.8 49.3 54.5 46.7 40.1 49.6 46.2 49.3±0.7"),
+        "2.5D baseline": cells("45.1 50.4 45.4 47.8 50.0 44.6 49.8 59.0 69.4 49.4 56.5 48.0 39.6 49.4 45.0 50.2±0.3"),
+        "MeTRo": cells("46.3 48.3 43.3 48.2 50.2 45.1 46.1 56.2 66.8 49.3 54.5 46.7 40.1 49.6 46.2 49.3±0.7"),
     },
     2: {"2.5D baseline": ["–"] * 15 + ["34.5±0.4"], "MeTRo": ["–"] * 15 + ["34.7±0.5"]},
 }

@@ -9,27 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
+from training.data import mpi_inf_3dhp
 
 Floats = NDArray[np.floating]
 
-FOURTEEN = (
-    "head_top",
-    "neck",
-    "right_shoulder",
-    "right_elbow",
-    "right_wrist",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_hip",
-    "right_knee",
-    "right_ankle",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-)
-# 3DHP's and MuPoTS' joints in their official order.
-SEVENTEEN = (*FOURTEEN, "pelvis", "spine", "head")
+SEVENTEEN = mpi_inf_3dhp.JOINTS
+# Those that 3DHP and MuPoTS judge: without the root, and those along the spine that networks place differently.
+FOURTEEN = SEVENTEEN[:14]
 # (joint, its parent), from the hips outwards, as the official MuPoTS script rescales bones.
 BONES = (
     ("spine", "pelvis"),

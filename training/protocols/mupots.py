@@ -34,7 +34,8 @@ _PAPER = {
 
 
 def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...] = JOINTS) -> list[Sheet]:
-    """truth: with group sequence; figures are means over sequences, as the official script's. Both need joints2d."""
+    """truth: with group sequence; figures are means over sequences, as the official script's, but the detection rate is
+    over all people. Both need joints2d."""
     truth = truth.with_joints(wanted, "The ground truth")
     predictions = predictions.with_joints(wanted, name)
     index = matches(truth, predictions)
@@ -52,9 +53,10 @@ def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...
                 s: _figures(absolute, relative, index, rows, sequences == s)
                 for s in sorted(set(sequences), key=_number)
             }
-            mean = np.nanmean(np.array(list(per_sequence.values())), axis=0).tolist()
+            *means, _ = np.nanmean(np.array(list(per_sequence.values())), axis=0).tolist()
             title = f"MuPoTS-3D, {skeleton}, {kept} annotations"
-            table = {name: mean} | {f"{name}, {s}": values for s, values in per_sequence.items()}
+            table = {name: [*means, metrics.detection_rate(index)]}
+            table |= {f"{name}, {s}": values for s, values in per_sequence.items()}
             sheets.append(Sheet(title, COLUMNS, table, _PAPER.get((skeleton, kept), {}), _notes(wanted)))
     return [*sheets, _roots(found, truth, name, wanted)]
 
@@ -113,7 +115,7 @@ def _roots(found: Poses, truth: Poses, name: str, wanted: tuple[str, ...]) -> Sh
 
 def _notes(wanted: tuple[str, ...]) -> tuple[str, ...]:
     count = sum(name in joints.FOURTEEN for name in wanted)
-    return (f"{count} joints; means over sequences. MPJPE is over people that were found.",)
+    return (f"{count} joints; means over sequences, detection rate over all people. MPJPE is over those found.",)
 
 
 def _number(sequence: str) -> tuple[int, str]:

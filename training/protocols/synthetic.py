@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training import metrics, synthetic
+from metrabs_ros import crop
+from training import metrics, skeleton, synthetic
 from training.examples import Example
 from training.protocols import joints
 from training.protocols.poses import Floats
@@ -141,10 +143,12 @@ def _label(form: str, low: float, high: float) -> str:
 
 
 def _fingerprint() -> str:
-    """Of the code that draws the people and of the list of pictures: other code, other crops."""
+    """Of the code that draws the people, names their joints and crops them, and of the list of pictures: other code,
+    other crops."""
     digest = hashlib.sha256()
     folder = Path(synthetic.__file__).parent
     pictures = sorted(body_data.cache_folder().glob("**/index.json"))
-    for path in [*sorted(folder.glob("*.py")), *pictures]:
+    modules = [Path(inspect.getfile(module)) for module in (skeleton, crop)]
+    for path in [*sorted(folder.glob("*.py")), *modules, *pictures]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
