@@ -50,16 +50,6 @@ def test_3dhp_training_keeps_moving_people_of_chest_height_cameras(tmp_path: Pat
     assert not inside[:20].any()
 
 
-def test_3dhp_hips_move_a_fifth_towards_the_neck_and_back() -> None:
-    names = mpi_inf_3dhp.JOINTS
-    pose = trees.person(names)
-    moved = mpi_inf_3dhp.moved_hips(pose, names)
-    np.testing.assert_allclose((moved - pose)[names.index("left_hip")], [0, -0.1, 0], atol=1e-9)
-    np.testing.assert_allclose((moved - pose)[names.index("pelvis")], [0, -0.1, 0], atol=1e-9)
-    assert np.abs(moved - pose)[names.index("left_knee")].max() == 0
-    np.testing.assert_allclose(mpi_inf_3dhp.moved_hips(moved, names, 0.2 / (0.2 - 1)), pose, atol=1e-12)
-
-
 def test_3dhp_test_reads_valid_frames_scenes_and_activities(tmp_path: Path) -> None:
     records = list(mpi_inf_3dhp.evaluation_records(trees.mpi_inf_3dhp_test(tmp_path), subjects=(5,)))
     assert [(r.frame, r.activity, r.scene, r.gamma) for r in records] == [

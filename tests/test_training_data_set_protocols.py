@@ -27,10 +27,8 @@ K = np.array([[310.0, 0, 158], [0, 312, 121], [0, 0, 1]])
 OFFSET_M = 0.034
 
 
-def threedpw_test(root: Path) -> Path:
-    trees.threedpw(root, threedpw.JOINTS)
-    (root / "sequenceFiles" / "train").rename(root / "sequenceFiles" / "test")
-    return root
+def three_splits(root: Path) -> Path:
+    return trees.threedpw(root, threedpw.JOINTS)
 
 
 # Protocol -> what writes its tree, what of the data set that holds, and the name of a recording in it.
@@ -39,8 +37,9 @@ SETS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "h36m2": (lambda root: trees.human36m(root, (11,)), {"subjects": (11,)}, "S11/Greeting/54138969"),
     "3dhp": (trees.mpi_inf_3dhp_test, {"subjects": (5,)}, "TS5"),
     "mupots": (lambda root: trees.mupots(root, K), {"sequences": (1,)}, "TS1"),
-    "3dpw_unknown": (threedpw_test, {"split": "test"}, "downtown_walking_00"),
-    "3dpw": (threedpw_test, {"split": "test"}, "downtown_walking_00"),
+    "3dpw_unknown": (three_splits, {"splits": ("test",)}, "downtown_walking_test"),
+    "3dpw": (three_splits, {"splits": ("test",)}, "downtown_walking_test"),
+    "truncation": (lambda root: trees.human36m(root, (9,), frames=2), {"subjects": (9,)}, ""),
 }
 
 
@@ -54,7 +53,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tup
         own = replace(known, selection=known.selection | part)
         monkeypatch.setitem(evaluate.PROTOCOLS, protocol, own)
         root = write(tmp_path / "tree")
-        return root, from_records(own.records(protocol, root))
+        return root, from_records(own.records(root))
 
     return written
 
@@ -124,6 +123,19 @@ def test_poses_kept_from_an_engine_are_predictions_again(
     shown = run.invoke(evaluate.app, [protocol, "--predictions", str(tmp_path / "poses.npz"), "--root", str(root)])
     assert shown.exit_code == 0, shown.output
     assert "poses" in shown.stdout
+
+
+def test_parts_of_people_are_cut_for_the_engine(tree: Callable[[str], tuple[Path, Poses]]) -> None:
+    root, labels = tree("truncation")
+    asked = ["truncation", "--root", str(root), "--common-joints"]
+    shown = run.invoke(evaluate.app, [*asked, "--engine", "blazepose_full"])
+    assert shown.exit_code == 0, shown.output
+    row = row_of(shown.stdout, "Truncation", "blazepose_full")
+    assert int(row["poses"]) == len(labels)
+    assert float(row["MPJPE all ↓"]) > 0
+    refused = run.invoke(evaluate.app, [*asked, "--predictions", "poses.npz"])
+    assert refused.exit_code == 2
+    assert "makes its own crops" in refused.output
 
 
 @pytest.mark.parametrize("protocol", ["3dhp", "3dpw"])

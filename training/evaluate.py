@@ -41,32 +41,32 @@ class DataSet:
     """A protocol's module with arguments of its evaluate, the reader in training.data with those of evaluation_records.
 
     first_frame: the number of a recording's first picture there. found: people are told by place, so that engines look
-    for them in whole pictures; by_number: by numbers that no tracker knows.
+    for them in whole pictures; by_number: by numbers that no tracker knows. cut: engines see parts of people, whose
+    true poses are in crops that nobody else has.
     """
 
     module: Any
+    reader: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    reader: str | None = None
     selection: dict[str, Any] = field(default_factory=dict)
     first_frame: int = 0
     found: bool = False
     by_number: bool = False
+    cut: bool = False
 
-    def records(self, name: str, root: Path | None) -> Iterable[Any]:
+    def records(self, root: Path | None) -> Iterable[Any]:
         """Raises InputError."""
-        if self.reader is None:
-            raise InputError(f"The protocol {name} has no data set of its own: give --truth and --predictions.")
         return importlib.import_module(f"training.data.{self.reader}").evaluation_records(root, **self.selection)
 
 
 PROTOCOLS = {
-    "h36m": DataSet(h36m, {"protocol": 1}, "h36m", {"protocol": 1}),
-    "h36m2": DataSet(h36m, {"protocol": 2}, "h36m", {"protocol": 2}),
-    "3dhp": DataSet(mpi_inf_3dhp, reader="mpi_inf_3dhp", first_frame=1),
-    "mupots": DataSet(mupots, reader="mupots", found=True),
-    "3dpw": DataSet(threedpw, {"association": "known"}, "threedpw", by_number=True),
-    "3dpw_unknown": DataSet(threedpw, {"association": "unknown"}, "threedpw", found=True),
-    "truncation": DataSet(truncation),
+    "h36m": DataSet(h36m, "h36m", {"protocol": 1}, {"protocol": 1}),
+    "h36m2": DataSet(h36m, "h36m", {"protocol": 2}, {"protocol": 2}),
+    "3dhp": DataSet(mpi_inf_3dhp, "mpi_inf_3dhp", first_frame=1),
+    "mupots": DataSet(mupots, "mupots", found=True),
+    "3dpw": DataSet(threedpw, "threedpw", {"association": "known"}, by_number=True),
+    "3dpw_unknown": DataSet(threedpw, "threedpw", {"association": "unknown"}, found=True),
+    "truncation": DataSet(truncation, "h36m", selection={"protocol": 1}, cut=True),
 }
 
 
@@ -205,14 +205,13 @@ def _data_set(
         raise InputError("Give the true poses: either --truth FILE or --root, the data set's folder.")
     if engines and root is None:
         raise InputError("An engine needs pictures: give --root, the data set's folder, instead of --truth.")
-    labels = load(truth) if truth else from_records(protocol.records(name, root))
-    if files:
-        runs = [_beside(load(path), labels, path, name, options) for path in files]
+    if engines:
+        runs = [_seen(protocol, engine, options) for engine in engines]
+    elif protocol.cut and root is not None:
+        raise InputError(f"{name} makes its own crops of a data set: give --engine or --checkpoint, or --truth FILE.")
     else:
-        from training.protocols import looks
-
-        seen = looks.found_in_pictures if protocol.found and not options.true_boxes else looks.seen_in_records
-        runs = [(seen(engine, protocol.records(name, root), labels), labels) for engine in engines]
+        labels = load(truth) if truth else from_records(protocol.records(root))
+        runs = [_beside(load(path), labels, path, name, options) for path in files or ()]
     if options.keep is not None and runs:
         save(options.keep, runs[0][0])
     names = {engine.spec.name for engine in engines} or {files[0].stem if files and len(files) == 1 else "predictions"}
@@ -221,6 +220,17 @@ def _data_set(
         module.evaluate(found, true, title, wanted=_wanted(module, found, true, common), **protocol.arguments)
         for found, true in runs
     ]
+
+
+def _seen(protocol: DataSet, engine: Engine, options: DataSetOptions) -> tuple[Poses, Poses]:
+    """What an engine sees on a data set, and the true poses."""
+    from training.protocols import looks, truncated_crops
+
+    if protocol.cut:
+        return truncated_crops.seen(engine, protocol.records(options.root))
+    labels = from_records(protocol.records(options.root))
+    seen = looks.found_in_pictures if protocol.found and not options.true_boxes else looks.seen_in_records
+    return seen(engine, protocol.records(options.root), labels), labels
 
 
 def _beside(found: Poses, labels: Poses, path: Path, name: str, options: DataSetOptions) -> tuple[Poses, Poses]:

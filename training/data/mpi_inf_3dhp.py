@@ -56,21 +56,20 @@ def training_records(
     root: Path,
     subjects: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8),
     cameras: Sequence[int] = CHEST_HEIGHT,
-    hips_as_mpii: bool = False,
     detections: Detections | None = None,
 ) -> Iterator[Record]:
     """Every 5th frame (10 fps) with all 17 joints in the picture in which a joint moved by 100 mm.
 
-    hips_as_mpii: see moved_hips; the paper does so where skeletons meet MPII's labels. detections: boxes xywh px with
-    a score of a person detector for "S1/Seq1/0/25" (subject, sequence, camera, frame), joined with that of the joints.
+    detections: boxes xywh px with a score of a person detector for "S1/Seq1/0/25" (subject, sequence, camera, frame),
+    joined with that of the joints.
     """
     for subject in subjects:
         for number in (1, 2):
             folder = root / f"S{subject}" / f"Seq{number}"
-            yield from _sequence(folder, cameras, hips_as_mpii, detections or {})
+            yield from _sequence(folder, cameras, detections or {})
 
 
-def _sequence(folder: Path, cameras: Sequence[int], hips_as_mpii: bool, detections: Detections) -> Iterator[Record]:
+def _sequence(folder: Path, cameras: Sequence[int], detections: Detections) -> Iterator[Record]:
     subject, sequence = folder.parent.name, folder.name
     annotations = folder / "annot.mat"
     metric, universal = (matlab.load(annotations, ORIGIN, name) for name in ("annot3", "univ_annot3"))
@@ -91,10 +90,6 @@ def _sequence(folder: Path, cameras: Sequence[int], hips_as_mpii: bool, detectio
             relevant = in_order(joints2d, TRAIN_JOINTS, JOINTS)
             if not camera.contains(relevant).all() or not thinning.keeps(in_order(joints3d, TRAIN_JOINTS, JOINTS)):
                 continue
-            if hips_as_mpii:
-                joints3d = moved_hips(joints3d, TRAIN_JOINTS)
-                joints3d_universal = moved_hips(joints3d_universal, TRAIN_JOINTS)
-                joints2d, _ = camera.project(joints3d)
             found = detections.get(f"{subject}/{sequence}/{number}/{frame}", ())
             yield Record(
                 dataset="mpi_inf_3dhp",
@@ -150,18 +145,6 @@ def evaluation_records(
                 scene=SCENES[(number - 1) // 2],
                 frame=i + 1,
             )
-
-
-def moved_hips(joints3d: Floats, names: Sequence[str], fraction: float = 0.2) -> Floats:
-    """Hips and pelvis moved by ``fraction`` of the way from pelvis to neck, to where MPII labels them (P 6).
-
-    fraction / (fraction − 1) moves them back.
-    """
-    moved = joints3d.copy()
-    step = fraction * (joints3d[names.index("neck")] - joints3d[names.index("pelvis")])
-    for name in ("pelvis", "left_hip", "right_hip"):
-        moved[names.index(name)] += step
-    return moved
 
 
 def read_calibration(path: Path) -> dict[int, tuple[Camera, Floats]]:

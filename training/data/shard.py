@@ -31,7 +31,6 @@ DATASETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "h36m2": ("h36m", "training_records", {"protocol": 2}),
     "h36m2_test": ("h36m", "evaluation_records", {"protocol": 2}),
     "mpi_inf_3dhp": ("mpi_inf_3dhp", "training_records", {}),
-    "mpi_inf_3dhp_mpii_hips": ("mpi_inf_3dhp", "training_records", {"hips_as_mpii": True}),
     "mpi_inf_3dhp_test": ("mpi_inf_3dhp", "evaluation_records", {}),
     "muco": ("muco", "training_records", {}),
     # From the root of MPI-INF-3DHP.

@@ -53,7 +53,7 @@ def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...
                 s: _figures(absolute, relative, index, rows, sequences == s)
                 for s in sorted(set(sequences), key=_number)
             }
-            *means, _ = np.nanmean(np.array(list(per_sequence.values())), axis=0).tolist()
+            *means, _ = np.ma.masked_invalid(list(per_sequence.values())).mean(axis=0).filled(np.nan).tolist()
             title = f"MuPoTS-3D, {skeleton}, {kept} annotations"
             table = {name: [*means, metrics.detection_rate(index)]}
             table |= {f"{name}, {s}": values for s, values in per_sequence.items()}
