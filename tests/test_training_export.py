@@ -1,7 +1,8 @@
 """Checkpoint to engine: the same numbers in torch, ONNX Runtime, OpenVINO and the runtime's own decoding."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -14,11 +15,14 @@ from metrabs_ros import reconstruct as runtime  # noqa: E402
 from metrabs_ros.engine import open_engine  # noqa: E402
 from metrabs_ros.errors import InputError  # noqa: E402
 from metrabs_ros.model_spec import load_spec  # noqa: E402
-from tests.training_fakes import CONFIG, SIDE  # noqa: E402
+from tests.training_fakes import CONFIG, SIDE, FakePeopleStream  # noqa: E402
 from training import checkpoint, export, losses, reconstruct  # noqa: E402
 from training.export import Recipe  # noqa: E402
+from training.framing import PAPER, Framing  # noqa: E402
 from training.heatmap import Grid  # noqa: E402
+from training.losses import RELEASED, LossConfig  # noqa: E402
 from training.model.metrabs import Metrabs, MetrabsConfig  # noqa: E402
+from training.protocols import looks  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
 FUSED = MetrabsConfig(
@@ -156,6 +160,48 @@ def test_half_storage_halves_the_file_and_computes_with_rounded_weights(tmp_path
         got = open_engine(load_spec(half_path), backend).infer(crops)
         np.testing.assert_allclose(got.coords2d, expected.coords2d, atol=5e-3)
         np.testing.assert_allclose(got.coords3d_rel, expected.coords3d_rel, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (LossConfig(perspective="weak"), ("weak", 32.0, 0.0, 0.0)),
+        (RELEASED, ("full", 24.0, 0.5, 0.01)),
+        (LossConfig(), ("full", 32.0, 0.0, 0.0)),
+    ],
+)
+def test_people_are_framed_and_placed_as_in_training(
+    tmp_path: Path, loss: LossConfig, expected: tuple[str, float, float, float]
+) -> None:
+    config = replace(CONFIG, loss=loss, data=FakeDataSet())
+    Trainer(config, torch.device("cpu")).save(tmp_path, {})
+    network, restored, facts = export.restored(checkpoint.latest(tmp_path))
+    spec = load_spec(export.export(network, restored, facts, tmp_path / "tiny.onnx", Recipe(half=False)))
+    placed = spec.reconstruction
+    assert (placed.perspective, placed.border, placed.mix_3d, placed.ridge) == expected
+    assert (spec.crop.box_scale, spec.crop.upright) == (1.0, "world")
+    seen = looks.engine_of_checkpoint(tmp_path).spec
+    assert (seen.reconstruction, seen.crop) == (placed, spec.crop)
+    assert not list(tmp_path.glob("*.part"))
+    # Checkpoints from before this was kept are of synthetic people.
+    old = {name: value for name, value in facts.items() if name not in ("framing", "reconstruction")}
+    spec = load_spec(export.export(network, restored, old, tmp_path / "old.onnx", Recipe(half=False)))
+    assert (spec.crop.box_scale, spec.crop.upright, spec.reconstruction.border) == (1.25, "body", 32.0)
+
+
+@dataclass(frozen=True)
+class FakeDataSet(FakePeopleStream):
+    framing: ClassVar[Framing] = PAPER
+
+
+def test_a_checkpoint_predicts_densely_where_asked(tmp_path: Path) -> None:
+    Trainer(CONFIG, torch.device("cpu")).save(tmp_path, {})
+    network, config, _ = export.restored(checkpoint.latest(tmp_path), stride=16)
+    assert config.grid.stride == 16
+    assert network.encoder(torch.zeros(1, 3, SIDE, SIDE)).shape[-2:] == (SIDE // 16, SIDE // 16)
+    engine = looks.engine_of_checkpoint(tmp_path, stride=16)
+    assert engine.spec.reconstruction.border == 16
+    assert np.isfinite(engine.infer(np.full((1, SIDE, SIDE, 3), 0.5, np.float32)).coords2d).all()
 
 
 def test_confidence_is_only_used_where_training_used_it(tmp_path: Path) -> None:

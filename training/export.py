@@ -20,7 +20,7 @@ from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.weights import file_hash
 from training import checkpoint
 from training.deployed import Deployed, output_names
-from training.framing import framing_in, perspective_in
+from training.framing import crop_in, reconstruction_in
 from training.heatmap import Grid
 from training.model import backbones, metrabs
 from training.model.blazepose_encoder import VARIANTS
@@ -154,7 +154,8 @@ def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], 
         outputs["confidence"] = {"tensor": "confidence"}
     if config.person:
         outputs["person_score"] = {"tensor": "person_score"}
-    joints, framing = facts["joints"], framing_in(facts)
+    joints, crop = facts["joints"], crop_in(facts)
+    placed = reconstruction_in(facts, config.grid.stride)
     looks: dict[str, Any] = {
         "min_person_score": recipe.min_person_score,
         "max_vagueness": recipe.max_vagueness,
@@ -175,11 +176,15 @@ def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], 
         "weights": {"file": file, "sha256": sha256},
         "input": {"tensor": "image", "size": config.grid.side, "layout": recipe.layout},
         "crop": {
-            "box_scale": framing.box_scale if recipe.box_scale is None else recipe.box_scale,
-            "upright": recipe.upright or framing.upright,
+            "box_scale": crop.box_scale if recipe.box_scale is None else recipe.box_scale,
+            "upright": recipe.upright or crop.upright,
         },
         "outputs": outputs,
-        "reconstruction": {"perspective": perspective_in(facts), "border": float(config.grid.stride)},
+        "reconstruction": {
+            "perspective": placed.perspective,
+            "border": placed.border,
+            **{name: value for name, value in (("mix_3d", placed.mix_3d), ("ridge", placed.ridge)) if value},
+        },
         **looks,
         "joints": list(joints),
         "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],

@@ -1,9 +1,13 @@
-"""How a source of training frames people: whoever shows crops to the network afterwards must frame them so, too."""
+"""What of training holds for whoever uses the network afterwards: how crops frame people, how poses are placed."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from metrabs_ros.model_spec import CropSpec, ReconstructionSpec
+from training.losses import LossConfig
+from training.reconstruct import RIDGE
 
 
 @dataclass(frozen=True)
@@ -20,16 +24,24 @@ RUNTIME = Framing(1.25, "body")
 PAPER = Framing(1.0, "world")
 
 
-def facts_of(framing: Framing, perspective: str) -> dict[str, Any]:
-    """What a checkpoint keeps of how its network is to be used: framing, and by which perspective poses were placed."""
-    return {"framing": asdict(framing), "perspective": perspective}
+def facts_of(framing: Framing, loss: LossConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of how its network is to be used: as it was trained."""
+    reconstruction = {
+        "perspective": "weak" if loss.perspective == "weak" else "full",
+        "border_strides": loss.border,
+        "ridge": RIDGE if loss.perspective == "released" else 0.0,
+        "mix_3d": loss.test_mix,
+    }
+    return {"framing": asdict(framing), "reconstruction": reconstruction}
 
 
-def framing_in(facts: dict[str, Any]) -> Framing:
-    """The framing of a checkpoint; those written before it was kept are of synthetic people."""
-    return Framing(**facts["framing"]) if "framing" in facts else RUNTIME
+def crop_in(facts: dict[str, Any]) -> CropSpec:
+    """How a checkpoint's crops frame people; those written before this was kept are of synthetic people."""
+    framing = Framing(**facts["framing"]) if "framing" in facts else RUNTIME
+    return CropSpec(box_scale=framing.box_scale, upright=framing.upright)
 
 
-def perspective_in(facts: dict[str, Any]) -> str:
-    """The perspective of a checkpoint, full or weak."""
-    return str(facts.get("perspective", "full"))
+def reconstruction_in(facts: dict[str, Any], stride: int) -> ReconstructionSpec:
+    """How a checkpoint's poses are placed, at a stride of its heatmaps in px."""
+    kept = dict(facts.get("reconstruction", {}))
+    return ReconstructionSpec(border=kept.pop("border_strides", 1.0) * stride, **kept)

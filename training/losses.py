@@ -23,7 +23,9 @@ class LossConfig:
     the authors' later code.
 
     absolute: weight of the absolute pose, from step absolute_from on; weak_until: until then by weak perspective;
-    least_inside: of people with a smaller share of joints inside, whose distance hangs by a thread, it asks nothing.
+    border: strides from the edge of the crop to where joints count as inside; least_inside: of people with a smaller
+    share of joints inside, whose distance hangs by a thread, it asks nothing. perspective: full, weak, or released
+    (R's ridge).
     labelled2d: λ, weight of examples with 2D labels only, each head's beside its own; projection: their 3D head is
     projected instead of aligned; hips_up: predicted hips go so far from pelvis to neck before they are compared with
     2D labels (P 6: a fifth where skeletons are 3DHP's and 2D labels MPII's).
@@ -36,6 +38,7 @@ class LossConfig:
     absolute: float = 1.0
     absolute_from: int = 5000
     weak_until: int = 0
+    border: float = 1.0
     least_inside: float = 0.0
     perspective: str = "full"
     head3d: float = 1.0
@@ -51,9 +54,22 @@ class LossConfig:
     person: float = 0.05
     teacher: float = 0.0
 
+    @property
+    def test_mix(self) -> float:
+        """The weight of the 3D head once training is over: the middle of what was drawn (R)."""
+        return 0.5 if isinstance(self.mix, str) else self.mix
+
 
 RELEASED = LossConfig(
-    absolute=0.1, weak_until=500, labelled2d=0.2, projection=True, far=10.0, centre="mean", mix="uniform"
+    absolute=0.1,
+    weak_until=500,
+    border=0.75,
+    perspective="released",
+    labelled2d=0.2,
+    projection=True,
+    far=10.0,
+    centre="mean",
+    mix="uniform",
 )
 
 
@@ -93,7 +109,7 @@ def losses(
     parts["head2d"] = config.head2d * _mean(error2d, batch.labelled & in_crop & with3d)
     if config.absolute and step >= config.absolute_from:
         pose = absolute_pose(predicted, batch, grid, config, step)
-        inside = reconstruct.in_fov(predicted.coords2d, grid.side, grid.stride)
+        inside = reconstruct.in_fov(predicted.coords2d, grid.side, config.border * grid.stride)
         determined = inside.float().mean(1, keepdim=True) >= config.least_inside
         parts["absolute"] = config.absolute * absolute_loss(pose, batch, determined, config.far)
     if bool(only2d.any()):
@@ -131,7 +147,7 @@ def inside_crop(joints2d: torch.Tensor, grid: Grid) -> torch.Tensor:
 
 def absolute_pose(predicted: Prediction, batch: Batch, grid: Grid, config: LossConfig, step: int) -> torch.Tensor:
     """[N,J,3] m as the runtime would place the people, differentiable."""
-    inside = reconstruct.in_fov(predicted.coords2d, grid.side, grid.stride)
+    inside = reconstruct.in_fov(predicted.coords2d, grid.side, config.border * grid.stride)
     confidence = None
     if config.confidence_weights and predicted.confidence_logit is not None:
         confidence = predicted.confidence_logit.detach().sigmoid()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 _LEAST_WEIGHT = 1e-4
-_RIDGE = 1e-2
+# Of the authors' code.
+RIDGE = 1e-2
 
 
 def in_fov(coords2d: torch.Tensor, side: float, border: float) -> torch.Tensor:
@@ -79,7 +80,7 @@ def released_full_perspective(
     rows_y = torch.stack([zeros, ones, -points[..., 1]], -1)
     matrix = torch.cat([rows_x, rows_y], 1)
     squared = torch.cat([weights, weights], 1)[..., None] ** 2
-    normal = matrix.mT @ (squared * matrix) + _RIDGE * torch.eye(3, dtype=points.dtype, device=points.device)
+    normal = matrix.mT @ (squared * matrix) + RIDGE * torch.eye(3, dtype=points.dtype, device=points.device)
     goal = matrix.mT @ (squared * torch.cat([right[..., 0], right[..., 1]], 1)[..., None])
     solution = torch.linalg.solve(normal, goal)[..., 0] * scale_right[..., 0]
     return torch.cat([solution[:, :2], solution[:, 2:] / scale_points[..., 0]], -1)

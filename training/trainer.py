@@ -96,7 +96,7 @@ class Trainer:
             "joints": list(self.config.skeleton.joint_names),
             "edges": [list(edge) for edge in self.config.skeleton.edges],
             "confidence_weights": self.config.loss.confidence_weights,
-            **facts_of(self.config.data.framing, self.config.loss.perspective),
+            **facts_of(self.config.data.framing, self.config.loss),
         }
         checkpoint.save(
             folder,

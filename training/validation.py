@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from training.losses import LossConfig
 def errors(network: nn.Module, batches: Iterable[Batch], grid: Grid, root: int, config: LossConfig) -> dict[str, float]:
     """Means over labelled joints of all people: mpjpe (root-aligned), pa_mpjpe (Procrustes), a_mpjpe (absolute, with
     depth: that of the root), all mm; px: 2D error of joints on the crop; person: share of crops judged rightly."""
+    config = replace(config, mix=config.test_mix)
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device

@@ -14,11 +14,9 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.detector import open_detector
 from metrabs_ros.engine import Engine, open_engine
 from metrabs_ros.model_spec import (
-    CropSpec,
     InputSpec,
     ModelSpec,
     OutputSpec,
-    ReconstructionSpec,
     WeightsSpec,
     find_spec,
     load_spec,
@@ -29,7 +27,7 @@ from training import checkpoint
 from training.deployed import Deployed, output_names
 from training.examples import Example
 from training.export import restored
-from training.framing import framing_in, perspective_in
+from training.framing import crop_in, reconstruction_in
 from training.protocols.poses import Floats, Poses, poses
 
 # As in the runtime: a body that leans more than this is looked at again, upright.
@@ -54,7 +52,6 @@ def engine_of_checkpoint(place: Path, stride: int | None = None) -> Engine:
     """
     found = checkpoint.found(place)
     network, config, facts = restored(found, stride=stride)
-    framing = framing_in(facts)
     outputs = {
         "coords2d": OutputSpec("coords2d", 2, (0, 1), "px"),
         "coords3d_rel": OutputSpec("coords3d_rel", 3, (0, 1, 2), "m"),
@@ -70,9 +67,9 @@ def engine_of_checkpoint(place: Path, stride: int | None = None) -> Engine:
         licence="",
         weights=WeightsSpec("model.safetensors", "0" * 64),
         input=InputSpec("image", config.grid.side, "NHWC"),
-        crop=CropSpec(box_scale=framing.box_scale, upright=framing.upright),
+        crop=crop_in(facts),
         outputs=outputs,
-        reconstruction=ReconstructionSpec(perspective_in(facts), float(config.grid.stride)),
+        reconstruction=reconstruction_in(facts, config.grid.stride),
         joints=tuple(facts["joints"]),
         edges=tuple((facts["joints"][a], facts["joints"][b]) for a, b in facts["edges"]),
     )
@@ -173,5 +170,6 @@ def _once(engine: Engine, image: Any, camera: Camera, box: Floats, up: Floats, b
         on_image
     )
     in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, virtual.K, inside, output.confidence,
-                                   spec.reconstruction.perspective, spec.reconstruction.mix_3d)  # fmt: skip
+                                   spec.reconstruction.perspective, spec.reconstruction.mix_3d,
+                                   spec.reconstruction.ridge)  # fmt: skip
     return crop.to_camera_frame(in_crop, virtual.R_crop_cam)
