@@ -1,7 +1,8 @@
 """A fake GPU and a fake TensorRT around the small network of networks_for_tests, for what needs no real ones.
 
-The fake stands in for the hardware only: memory with a limit, a stream, graphs that replay what was recorded. Addresses
-are real ones of this process. The engine "computes" with numpy what the network computes, kernels run as C++.
+The fake stands in for the hardware only: memory with a limit, a stream whose work is not done before somebody waits for
+it, graphs that replay what was recorded. Addresses are real ones of this process. The engine "computes" with numpy what
+the network computes, kernels run as C++.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ SCRATCH_BYTES = 1000
 
 
 class FakeDevice:
-    """Device with ``room`` bytes. Counts what it does; work is done at once, or noted where it is being captured."""
+    """Device with ``room`` bytes. Counts what it does; work is done when the stream is waited for, as late as CUDA may
+    do it, or noted where it is being captured."""
 
     def __init__(self, room: int = 1 << 30, gpu: Gpu = Gpu("Fake GPU", "8.6", "1.0")) -> None:  # noqa: B008
         self.gpu = gpu
@@ -42,6 +44,7 @@ class FakeDevice:
         self.uploaded = 0
         self.closed = False
         self._recording: list[Callable[[], None]] | None = None
+        self._queue: list[Callable[[], None]] = []
 
     def current(self) -> Any:
         return contextlib.nullcontext()
@@ -58,6 +61,8 @@ class FakeDevice:
         return ctypes.addressof(memory)
 
     def free(self, address: int) -> None:
+        """Waits, as cudaFree does."""
+        self.synchronize()
         self._freed.append(self.memory.pop(address))
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -66,6 +71,8 @@ class FakeDevice:
         return array
 
     def free_pinned(self, array: np.ndarray) -> None:
+        """Waits, as cudaFreeHost does."""
+        self.synchronize()
         self.pinned_arrays.remove(array.ctypes.data)
 
     def upload(self, address: int, array: np.ndarray) -> None:
@@ -76,26 +83,27 @@ class FakeDevice:
         self.do(lambda: ctypes.memmove(array.ctypes.data, address, array.nbytes))
 
     def do(self, work: Callable[[], Any]) -> None:
-        if self._recording is None:
-            work()
-        else:
-            self._recording.append(work)
+        (self._queue if self._recording is None else self._recording).append(work)
 
     def synchronize(self) -> None:
-        pass
+        assert self._recording is None, "CUDA waits for no stream that is being captured"
+        queued, self._queue = self._queue, []
+        for work in queued:
+            work()
 
     def captured(self, work: Callable[[], None]) -> Any:
-        self._recording = []
-        work()
-        graph, self._recording = self._recording, None
+        graph = self._recording = []
+        try:
+            work()
+        finally:
+            self._recording = None
         self.graphs.append(graph)
         return graph
 
     def launch(self, graph: Any) -> None:
         assert graph in self.graphs, "a graph that was freed"
         self.launches += 1
-        for step in graph:
-            step()
+        self._queue += graph
 
     def free_graph(self, graph: Any) -> None:
         self.graphs.remove(graph)
