@@ -177,6 +177,26 @@ def test_fewer_crops_than_the_profile_allows_are_filled_up() -> None:
     network.close()
 
 
+@pytest.mark.parametrize(("least", "room", "at_once"), [(4, 5, 4), (3, 3, 3), (3, 20, 16), (16, 16, 16)])
+def test_a_gpu_without_room_never_runs_fewer_crops_than_the_profile_allows(least: int, room: int, at_once: int) -> None:
+    network = opened(FakeDevice(room=room * (CROP_BYTES + SCRATCH_BYTES)), people=(least, 16, 32))
+    for i, count in enumerate([32, 2, 17, 1, 5, 32]):
+        assert_is_computed(network, crops(count, seed=i))
+    assert network.at_once == at_once
+    network.close()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 32])
+def test_no_room_for_the_least_that_the_profile_allows_is_a_sentence(count: int) -> None:
+    network = opened(FakeDevice(room=4 * (CROP_BYTES + SCRATCH_BYTES) - 1), people=(4, 16, 32))
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"has no room for the 4 crops .* at least \(.*\): build .* --min-people, end"
+        ):
+            network.run(crops(count))
+    network.close()
+
+
 def test_close_gives_everything_back() -> None:
     device = FakeDevice()
     network = opened(device)

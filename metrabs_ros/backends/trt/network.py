@@ -158,12 +158,14 @@ class TensorRtNetwork:
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
         self._forget_contexts()
         self._buffers.release()
-        if count == 1:
+        if count <= self._least:
+            crops = "a single crop" if self._least == 1 else f"the {self._least} crops that its engine takes at least"
+            fewer = "" if self._least == 1 else "build the engine with a smaller --min-people, "
             raise InputError(
-                f"The {self._device.gpu.name} has no room for a single crop ({error}): end what else uses the GPU "
+                f"The {self._device.gpu.name} has no room for {crops} ({error}): {fewer}end what else uses the GPU "
                 "(`nvidia-smi` shows it), or choose another backend."
             ) from error
-        self._at_once = (count + 1) // 2
+        self._at_once = max((count + 1) // 2, self._least)
         _LOG.warning(
             "The %s has no room for %d crops at once: going on with %d at a time.",
             self._device.gpu.name,
@@ -195,7 +197,8 @@ class TensorRtNetwork:
         count = max(filled, self._least)
         if count > self._buffers.capacity:
             self._forget_contexts()
-            self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
+            # Room for some more, so that people who come do not cost it each time.
+            self._buffers.reserve(max(count, min(1 << (count - 1).bit_length(), self._at_once)))
         put()
         if self.use_graphs and count in self._graphs:
             self._device.launch(self._graphs[count])
