@@ -1,4 +1,5 @@
-"""How an engine is driven on a GPU: batches, memory, graphs. The GPU is a fake (fake_gpu); real ones: test_gpu.py."""
+"""How an engine is driven on a GPU: batches, memory, graphs. GPU and library are fakes (fake_gpu,
+fake_tensorrt); real ones: test_gpu.py."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import weakref
 
 import numpy as np
 import pytest
-from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeDevice, FakeRtx, FakeTrt
+from fake_gpu import FakeDevice
+from fake_tensorrt import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeRtx, FakeTrt
 from networks_for_tests import SIZE, computed
 
 from metrabs_ros import crop
@@ -324,14 +326,3 @@ def test_a_network_without_a_spec_makes_no_crops() -> None:
     assert not network.can_warp
     assert network.run_warped(*photo_and_plan(2)) is None
     network.close()
-
-
-def test_an_engine_that_tensorrt_cannot_read() -> None:
-    device = FakeDevice()
-    with pytest.raises(InputError, match=r"cannot read its engine \(fake: no engine\) on the Fake GPU, compute"):
-        TensorRtNetwork(FakeTrt(device), "tensorrt", b"other", ["world"], device)
-
-
-def test_an_output_that_the_engine_lacks() -> None:
-    with pytest.raises(InputError, match="has no output named depth: it has landmarks, world, score"):
-        opened(FakeDevice(), outputs=("depth",))

@@ -52,9 +52,9 @@ class Buffers:
             self._device.free(self._scratch)
         self._scratch, self._scratch_bytes = 0, 0
 
-    def attach(self, context: Any, count: int) -> bool:
-        """Sets a context's shape, tensors and scratch memory; returns whether the scratch memory had to move."""
-        context.set_input_shape(self._source, (count, *self._shapes[self._source]))
+    def attach(self, context: Any) -> bool:
+        """Sets the tensors and the scratch memory of a context that has its shape; returns whether the scratch memory
+        had to move."""
         for name, address in self._addresses.items():
             context.set_tensor_address(name, address)
         needed = self._needed_scratch(context)

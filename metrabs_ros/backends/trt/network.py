@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metrabs_ros.backends.trt.buffers import Buffers
 from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
-from metrabs_ros.backends.trt.messages import new_logger
+from metrabs_ros.backends.trt.messages import logger_of
 from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
@@ -26,6 +26,8 @@ Floats = NDArray[np.float32]
 # Batches of these sizes are recorded as CUDA graphs, each with an execution context of its own: a graph is only valid
 # as long as its context keeps its shapes. What fills the input is not recorded: crops are uploaded or made there.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32)
+
+_MAKE_ROOM = "end what else uses the GPU (`nvidia-smi` shows it), or choose another backend."
 
 
 class TensorRtNetwork:
@@ -54,17 +56,20 @@ class TensorRtNetwork:
         self.backend_name = backend_name
         self._device = device
         self._lock = threading.Lock()
-        self._logger = new_logger(trt)
+        self._logger = logger_of(trt)
         with device.current():
             self._runtime = trt.Runtime(self._logger)
             if host_code_allowed:
                 self._runtime.engine_host_code_allowed = True
-            self._engine = self._runtime.deserialize_cuda_engine(engine)
+            with self._logger.listening() as said:
+                self._engine = self._runtime.deserialize_cuda_engine(engine)
+            if self._engine is None and said.is_full:
+                raise InputError(f"The {device.gpu.name} has no room for the engine ({said.reason}): {_MAKE_ROOM}")
             if self._engine is None:
                 raise InputError(
-                    f"TensorRT {trt.__version__} cannot read its engine ({self._logger.last_error or 'no reason given'}"
-                    f") on the {device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again "
-                    "with `metrabs-engine build`, or choose another backend."
+                    f"TensorRT {trt.__version__} cannot read its engine ({said.reason or 'no reason given'}) on the "
+                    f"{device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again with "
+                    "`metrabs-engine build`, or choose another backend."
                 )
             names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
             self.input_names = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
@@ -162,8 +167,7 @@ class TensorRtNetwork:
             crops = "a single crop" if self._least == 1 else f"the {self._least} crops that its engine takes at least"
             fewer = "" if self._least == 1 else "build the engine with a smaller --min-people, "
             raise InputError(
-                f"The {self._device.gpu.name} has no room for {crops} ({error}): {fewer}end what else uses the GPU "
-                "(`nvidia-smi` shows it), or choose another backend."
+                f"The {self._device.gpu.name} has no room for {crops} ({error}): {fewer}{_MAKE_ROOM}"
             ) from error
         self._at_once = max((count + 1) // 2, self._least)
         _LOG.warning(
@@ -218,8 +222,6 @@ class TensorRtNetwork:
                 return
             try:
                 graph = self._device.captured(lambda: self._enqueue(context, count))
-            except OutOfMemoryError:
-                raise
             except DeviceError as error:
                 self._graphs_refused = str(error)
                 _LOG.warning("CUDA graphs are not used: %s.", error)
@@ -234,41 +236,41 @@ class TensorRtNetwork:
         return self.use_graphs and not self._graphs_refused and count in GRAPH_SIZES and count not in self._graphs
 
     def _enqueue(self, context: Any, count: int) -> None:
-        if not context.execute_async_v3(self._device.stream):
-            raise DeviceError(f"TensorRT could not run {count} crops ({self._logger.last_error})")
+        with self._logger.listening() as said:
+            if not context.execute_async_v3(self._device.stream):
+                raise said.error(f"TensorRT could not run {count} crops")
         self._buffers.download(count)
 
     def _context(self, count: int) -> Any:
         """With shapes, tensors and memory set for ``count`` crops."""
         keeps_shape = count in GRAPH_SIZES
-        context = self._own.get(count) if keeps_shape else self._general
-        if context is None:
-            context = self._new_context()
+        if count in self._own:
+            return self._own[count]
+        context = None if keeps_shape else self._general
+        with self._logger.listening() as said:
             if context is None:
-                said, self._logger.last_error = self._logger.last_error, ""
-                if "memory" in said.lower():
-                    raise OutOfMemoryError(said)
-                raise DeviceError(f"TensorRT made no execution context ({said})")
-            if keeps_shape:
-                self._own[count] = context
-            else:
-                self._general = context
-        elif keeps_shape:
-            return context
-        if self._buffers.attach(context, count):
-            # The scratch memory moved: what others remember of it is no longer true.
-            self._forget_contexts(but=context)
+                context = self._new_context()
+            if context is None:
+                raise said.error("TensorRT made no execution context")
+            if not context.set_input_shape(self.input_names[0], (count, *self.input_shape[1:])):
+                raise said.error(f"TensorRT takes no {count} crops at once")
+            if self._buffers.attach(context):
+                # The scratch memory moved: what others remember of it is no longer true.
+                self._forget_contexts()
+        if keeps_shape:
+            self._own[count] = context
+        else:
+            self._general = context
         return context
 
-    def _forget_contexts(self, but: Any = None) -> None:
-        """Ends graphs and contexts, ``but`` one excepted."""
+    def _forget_contexts(self) -> None:
+        """Ends graphs and contexts."""
         for graph in self._graphs.values():
             self._device.free_graph(graph)
         self._graphs.clear()
         self._runs.clear()
-        self._own = {count: context for count, context in self._own.items() if context is but}
-        if self._general is not but:
-            self._general = None
+        self._own.clear()
+        self._general = None
 
 
 def _context_maker(trt: Any, engine: Any) -> Any:
