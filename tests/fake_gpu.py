@@ -29,6 +29,8 @@ class FakeDevice:
         self.pinned_arrays: list[int] = []
         self.graphs: list[list[Callable[[], None]]] = []
         self.launches = 0
+        # Raised where something was captured.
+        self.refuses_graphs: DeviceError | None = None
         # Kernels and what kept them from being compiled, "" where nothing does.
         self.kernels = 0
         self.refuses_kernels = ""
@@ -39,6 +41,10 @@ class FakeDevice:
 
     def current(self) -> Any:
         return contextlib.nullcontext()
+
+    @property
+    def is_capturing(self) -> bool:
+        return self._recording is not None
 
     @property
     def used(self) -> int:
@@ -88,6 +94,8 @@ class FakeDevice:
             work()
         finally:
             self._recording = None
+        if self.refuses_graphs is not None:
+            raise self.refuses_graphs
         self.graphs.append(graph)
         return graph
 

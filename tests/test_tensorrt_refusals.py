@@ -17,7 +17,7 @@ from fake_tensorrt import OUTPUTS, FakeTrt
 from networks_for_tests import SIZE, computed, pose_network
 
 from metrabs_ros.backends.trt.builder import build
-from metrabs_ros.backends.trt.device import DeviceError
+from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError
 from metrabs_ros.backends.trt.messages import logger_of
 from metrabs_ros.backends.trt.network import TensorRtNetwork
 from metrabs_ros.built_engines import BuildOptions
@@ -87,6 +87,24 @@ def test_what_was_said_of_one_call_is_not_the_reason_of_another() -> None:
         with pytest.raises(DeviceError, match="illegal memory") if said is BROKEN else contextlib.nullcontext():
             assert_is_computed(network, 32)
         assert network.at_once == at_once
+    network.close()
+
+
+@pytest.mark.parametrize("error", [DeviceError("cudaErrorNotSupported"), OutOfMemoryError("no room for a graph"), None])
+def test_without_graphs_all_goes_on(error: DeviceError | None, caplog: pytest.LogCaptureFixture) -> None:
+    """CUDA refuses them, has no room for them, or TensorRT cannot run while its work is captured."""
+    device = FakeDevice()
+    trt = FakeTrt(device)
+    network = opened(trt)
+    device.refuses_graphs = error
+    if error is None:
+        trt.refusal = lambda call, count: ["not permitted when capturing"] if device.is_capturing else []
+    for i, count in enumerate([4, 4, 4, 1, 1, 1, 4]):
+        assert_is_computed(network, count, seed=i)
+    assert (network.graph_sizes, device.launches, network.at_once) == ([], 0, 32)
+    reason = str(error or "TensorRT could not run 4 crops (not permitted when capturing)")
+    assert network.graphs_refused == reason
+    assert caplog.messages == [f"CUDA graphs are not used: {reason}."]
     network.close()
 
 
