@@ -103,6 +103,7 @@ class FakeTrt:
     """
 
     __version__ = "11.0.fake"
+    float32 = "DataType.FLOAT"
 
     class TensorIOMode:
         INPUT, OUTPUT = "in", "out"
@@ -115,6 +116,9 @@ class FakeTrt:
 
     def __init__(self, device: FakeDevice, people: tuple[int, int, int] = (1, 4, 32)) -> None:
         self.device, self.people = device, people
+        # Of the engine's tensors, those that are others than the network's.
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
         self.refusal: Callable[[str, int], Sequence[str]] = lambda call, count: ()
         self.logger: Any = None
 
@@ -148,7 +152,10 @@ class FakeTrt:
                 return trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT
 
             def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-                return (-1, *SHAPES[name])
+                return trt.shapes.get(name, (-1, *SHAPES[name]))
+
+            def get_tensor_dtype(self, name: str) -> str:
+                return trt.dtypes.get(name, trt.float32)
 
             def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
                 return [(count, *SHAPES[name]) for count in trt.people]

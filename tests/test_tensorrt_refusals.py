@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -124,6 +125,33 @@ def test_an_engine_that_finds_no_room_need_not_be_built_again() -> None:
 def test_an_output_that_the_engine_lacks() -> None:
     with pytest.raises(InputError, match="has no output named depth: it has landmarks, world, score"):
         opened(FakeTrt(FakeDevice()), ["depth"])
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape", "told"),
+    [
+        ("image", "UINT8", (-1, 3, SIZE, SIZE), f"input image is uint8 of shape [-1, 3, {SIZE}, {SIZE}]"),
+        ("image", "FLOAT", (-1, 3, -1, -1), "input image is float of shape [-1, 3, -1, -1]"),
+        ("image", "FLOAT", (), "input image is float of shape []"),
+        ("world", "HALF", (-1, 3), "output world is half of shape [-1, 3]"),
+        ("score", "INT64", (-1, 1), "output score is int64 of shape [-1, 1]"),
+        ("score", "FLOAT", (-1, -1), "output score is float of shape [-1, -1]"),
+        ("score", "FLOAT", (-1, 0), "output score is float of shape [-1, 0]"),
+        ("score", "FLOAT", (), "output score is float of shape []"),
+        ("score", "FLOAT", (17, 3), "output score is float of shape [17, 3]"),
+    ],
+)
+def test_tensors_of_another_kind(name: str, dtype: str, shape: tuple[int, ...], told: str) -> None:
+    """The score is not even asked for, but TensorRT would write it all the same."""
+    trt = FakeTrt(FakeDevice())
+    trt.dtypes[name], trt.shapes[name] = f"DataType.{dtype}", shape
+    with pytest.raises(InputError, match=rf"^The engine's {re.escape(told)}: expected float32 of \[batch"):
+        opened(trt, ["landmarks", "world"])
+
+
+def test_the_library_has_what_is_asked_of_tensors() -> None:
+    assert str(tensorrt_rtx.float32) == FakeTrt.float32
+    assert callable(tensorrt_rtx.ICudaEngine.get_tensor_dtype)
 
 
 def small(content: bytes, progress: Callable[[str, float], bool] = lambda phase, part: True) -> bytes:

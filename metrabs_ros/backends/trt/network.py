@@ -15,6 +15,7 @@ from metrabs_ros.backends.trt.buffers import Buffers
 from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
 from metrabs_ros.backends.trt.messages import logger_of
+from metrabs_ros.backends.trt.tensors import Tensors
 from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
@@ -50,7 +51,7 @@ class TensorRtNetwork:
         """``host_code_allowed``: the engine may bring the runtime it was built with, as version-compatible ones do.
         ``warps_for``: the input of the spec, for run_warped, of whose kernel nothing is compiled before it is used.
 
-        Raises InputError where TensorRT cannot read the engine or it lacks an output.
+        Raises InputError where TensorRT cannot read the engine or its tensors are others than expected.
         """
         self._trt = trt
         self.backend_name = backend_name
@@ -71,24 +72,12 @@ class TensorRtNetwork:
                     f"{device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again with "
                     "`metrabs-engine build`, or choose another backend."
                 )
-            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            self.input_names = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-            known = [name for name in names if name not in self.input_names]
-            missing = [name for name in outputs if name not in known]
-            if missing:
-                raise InputError(
-                    f"The engine has no output named {', '.join(missing)}: it has {', '.join(known)}; correct the "
-                    "spec's outputs and build it again."
-                )
-            if len(self.input_names) != 1:
-                raise InputError(f"The engine has {len(self.input_names)} inputs, expected one image input.")
-            (name,) = self.input_names
-            self.input_shape = list(self._engine.get_tensor_shape(name))
-            least, _, most = self._engine.get_tensor_profile_shape(name, 0)
-            self._least, self._most = int(least[0]), int(most[0])
+            self._tensors = Tensors.of(trt, self._engine, outputs)
             self._new_context = _context_maker(trt, self._engine)
-            self._buffers = Buffers(self._engine, name, known, list(outputs), device)
-        self._at_once = self._most
+            self._buffers = Buffers(self._engine, self._tensors, outputs, device)
+        self.input_names = [self._tensors.source]
+        self.input_shape = list(self._tensors.shapes[self._tensors.source])
+        self._at_once = self._tensors.most
         self._general: Any = None
         self._own: dict[int, Any] = {}
         self._graphs: dict[int, Any] = {}
@@ -163,13 +152,14 @@ class TensorRtNetwork:
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
         self._forget_contexts()
         self._buffers.release()
-        if count <= self._least:
-            crops = "a single crop" if self._least == 1 else f"the {self._least} crops that its engine takes at least"
-            fewer = "" if self._least == 1 else "build the engine with a smaller --min-people, "
+        least = self._tensors.least
+        if count <= least:
+            crops = "a single crop" if least == 1 else f"the {least} crops that its engine takes at least"
+            fewer = "" if least == 1 else "build the engine with a smaller --min-people, "
             raise InputError(
                 f"The {self._device.gpu.name} has no room for {crops} ({error}): {fewer}{_MAKE_ROOM}"
             ) from error
-        self._at_once = max((count + 1) // 2, self._least)
+        self._at_once = max((count + 1) // 2, least)
         _LOG.warning(
             "The %s has no room for %d crops at once: going on with %d at a time.",
             self._device.gpu.name,
@@ -198,7 +188,7 @@ class TensorRtNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _run_part(self, filled: int, put: Callable[[], None]) -> dict[str, Floats]:
-        count = max(filled, self._least)
+        count = max(filled, self._tensors.least)
         if count > self._buffers.capacity:
             self._forget_contexts()
             # Room for some more, so that people who come do not cost it each time.
