@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -32,6 +31,14 @@ BROKEN = ["Error Code 1: Cuda Runtime (an illegal memory access was encountered)
 
 def opened(trt: FakeTrt, outputs: Sequence[str] = tuple(OUTPUTS), content: bytes = b"engine") -> TensorRtNetwork:
     return TensorRtNetwork(trt, "tensorrt", content, outputs, trt.device)
+
+
+def refusal(trt: FakeTrt, outputs: Sequence[str] = tuple(OUTPUTS), content: bytes = b"engine") -> str:
+    """Why the engine cannot be opened; nothing of it stays on the GPU."""
+    with pytest.raises(InputError) as caught:
+        opened(trt, outputs, content)
+    assert (trt.device.closed, trt.device.used) == (True, 0)
+    return str(caught.value)
 
 
 def assert_is_computed(network: TensorRtNetwork, count: int, seed: int = 0) -> None:
@@ -110,21 +117,21 @@ def test_without_graphs_all_goes_on(error: DeviceError | None, caplog: pytest.Lo
 
 
 def test_an_engine_that_tensorrt_cannot_read() -> None:
-    with pytest.raises(InputError, match=r"cannot read its engine \(fake: no engine\) on the Fake GPU, comp.* build"):
-        opened(FakeTrt(FakeDevice()), content=b"other")
+    text = refusal(FakeTrt(FakeDevice()), content=b"other")
+    assert "cannot read its engine (fake: no engine) on the Fake GPU, compute capability 8.6: build it again" in text
 
 
 def test_an_engine_that_finds_no_room_need_not_be_built_again() -> None:
     trt = FakeTrt(FakeDevice())
     trt.refusal = lambda call, count: FULL
-    with pytest.raises(InputError, match=r"^The Fake GPU has no room for the engine \(\[defa.*\): end what") as caught:
-        opened(trt)
-    assert "build" not in str(caught.value)
+    text = refusal(trt)
+    assert text.startswith(f"The Fake GPU has no room for the engine ({FULL[0]}): end what else uses the GPU")
+    assert "build" not in text
 
 
 def test_an_output_that_the_engine_lacks() -> None:
-    with pytest.raises(InputError, match="has no output named depth: it has landmarks, world, score"):
-        opened(FakeTrt(FakeDevice()), ["depth"])
+    text = refusal(FakeTrt(FakeDevice()), ["depth"])
+    assert "has no output named depth: it has landmarks, world, score" in text
 
 
 @pytest.mark.parametrize(
@@ -145,8 +152,7 @@ def test_tensors_of_another_kind(name: str, dtype: str, shape: tuple[int, ...], 
     """The score is not even asked for, but TensorRT would write it all the same."""
     trt = FakeTrt(FakeDevice())
     trt.dtypes[name], trt.shapes[name] = f"DataType.{dtype}", shape
-    with pytest.raises(InputError, match=rf"^The engine's {re.escape(told)}: expected float32 of \[batch"):
-        opened(trt, ["landmarks", "world"])
+    assert refusal(trt, ["landmarks", "world"]).startswith(f"The engine's {told}: expected float32 of [batch")
 
 
 def test_the_library_has_what_is_asked_of_tensors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -35,7 +36,7 @@ class TensorRtNetwork:
     """An engine on the GPU. Batches above the engine's profile, or above what the GPU has room for, run in parts.
 
     One thread works at a time, whichever it is. ``use_graphs`` may be switched off, to compare. close() frees all that
-    was taken from the GPU.
+    was taken from the GPU, and closes ``device``; so it is where the network cannot be opened.
     """
 
     def __init__(
@@ -58,23 +59,17 @@ class TensorRtNetwork:
         self._device = device
         self._lock = threading.Lock()
         self._logger = logger_of(trt)
-        with device.current():
-            self._runtime = trt.Runtime(self._logger)
-            if host_code_allowed:
-                self._runtime.engine_host_code_allowed = True
-            with self._logger.listening() as said:
-                self._engine = self._runtime.deserialize_cuda_engine(engine)
-            if self._engine is None and said.is_full:
-                raise InputError(f"The {device.gpu.name} has no room for the engine ({said.reason}): {_MAKE_ROOM}")
-            if self._engine is None:
-                raise InputError(
-                    f"TensorRT {trt.__version__} cannot read its engine ({said.reason or 'no reason given'}) on the "
-                    f"{device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again with "
-                    "`metrabs-engine build`, or choose another backend."
-                )
-            self._tensors = Tensors.of(trt, self._engine, outputs)
-            self._new_context = _context_maker(trt, self._engine)
-            self._buffers = Buffers(self._engine, self._tensors, outputs, device)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(device.close)
+            with device.current():
+                self._runtime = trt.Runtime(self._logger)
+                if host_code_allowed:
+                    self._runtime.engine_host_code_allowed = True
+                self._engine = self._deserialized(engine)
+                self._tensors = Tensors.of(trt, self._engine, outputs)
+                self._new_context = _context_maker(trt, self._engine)
+                self._buffers = Buffers(self._engine, self._tensors, outputs, device)
+            on_failure.pop_all()
         self.input_names = [self._tensors.source]
         self.input_shape = list(self._tensors.shapes[self._tensors.source])
         self._at_once = self._tensors.most
@@ -148,6 +143,20 @@ class TensorRtNetwork:
             # All that holds the engine, which holds the weights on the GPU.
             del self._new_context, self._buffers, self._engine, self._runtime
         self._device.close()
+
+    def _deserialized(self, content: bytes) -> Any:
+        gpu = self._device.gpu
+        with self._logger.listening() as said:
+            engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None and said.is_full:
+            raise InputError(f"The {gpu.name} has no room for the engine ({said.reason}): {_MAKE_ROOM}")
+        if engine is None:
+            raise InputError(
+                f"TensorRT {self._trt.__version__} cannot read its engine ({said.reason or 'no reason given'}) on the "
+                f"{gpu.name}, compute capability {gpu.compute_capability}: build it again with `metrabs-engine build`, "
+                "or choose another backend."
+            )
+        return engine
 
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
         self._forget_contexts()
