@@ -31,6 +31,8 @@ SPECIAL_BACKENDS = {
     "openvino_gpu": "OpenVinoGpuNetwork",
     "openvino_gpu_fp16": "OpenVinoGpuFp16Network",
 }
+# In float32 on the CPU: what the others are compared with.
+REFERENCE = "onnxruntime_cpu"
 # These run what `metrabs-engine build` made.
 BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
@@ -283,7 +285,7 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS
+    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS | {REFERENCE: "OnnxRuntimeCpuNetwork"}
     if backend != AUTO and backend not in classes:
         raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, AUTO])}.")
     refusals = []
