@@ -125,8 +125,8 @@ def open_in_precision(spec: ModelSpec, backend: str, precision: str) -> Engine:
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as folder:
         path = Path(folder) / f"{onnx.stem}.{precision}.onnx"
         path.write_bytes(network_in(spec, onnx, precision))
-        cpu = importlib.import_module("metrabs_ros.backends.onnxruntime")
-        return Engine(spec, cpu.OnnxRuntimeNetwork(path, spec.input, outputs))
+        cpu = importlib.import_module("metrabs_ros.backends.onnxruntime_cpu")
+        return Engine(spec, cpu.OnnxRuntimeCpuNetwork(path, spec.input, outputs))
 
 
 def checked_onnx(spec: ModelSpec) -> Path:

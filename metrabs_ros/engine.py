@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,6 +31,8 @@ SPECIAL_BACKENDS = {
     "openvino_gpu": "OpenVinoGpuNetwork",
     "openvino_gpu_fp16": "OpenVinoGpuFp16Network",
 }
+# In float32 on the CPU: what the others are compared with.
+REFERENCE = "onnxruntime_cpu"
 # These run what `metrabs-engine build` made.
 BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
@@ -183,9 +186,21 @@ def open_engine(spec: ModelSpec, backend: str = AUTO) -> Engine:
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
         )
     engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
+    with ExitStack() as on_failure:
+        on_failure.callback(engine.close)
+        _check_outputs(engine)
+        on_failure.pop_all()
+    return engine
+
+
+def _check_outputs(engine: Engine) -> None:
+    """Raises InputError unless what comes of one crop is shaped as the spec says."""
+    spec = engine.spec
     size, joints = spec.input.size, spec.network_joints
     try:
         output = engine.infer(np.zeros((1, size, size, 3), np.float32))
+    except InputError:
+        raise
     except (IndexError, ValueError) as error:
         raise InputError(
             f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: {error}."
@@ -198,7 +213,6 @@ def open_engine(spec: ModelSpec, backend: str = AUTO) -> Engine:
             f"The outputs of {spec.weights.file} are not shaped as its spec {spec.path} says: of {joints} joints, "
             f"but {', '.join(few)}; correct joints or outputs."
         )
-    return engine
 
 
 def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Network:
@@ -207,7 +221,10 @@ def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Netwo
     check_hash(weights, spec.weights.sha256)
     network_class = _network_class(backend, weights)
     network: Network = network_class(weights, spec.input, list(dict.fromkeys(outputs)))
-    check_input(spec, weights, network.input_names, network.input_shape)
+    with ExitStack() as on_failure:
+        on_failure.callback(network.close)
+        check_input(spec, weights, network.input_names, network.input_shape)
+        on_failure.pop_all()
     return network
 
 
@@ -268,7 +285,7 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS
+    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS | {REFERENCE: "OnnxRuntimeCpuNetwork"}
     if backend != AUTO and backend not in classes:
         raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, AUTO])}.")
     refusals = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -96,8 +97,12 @@ class PosePipeline:
         # What is wrong with these is said before an engine is opened for nothing.
         AugmentedViews.of(num_aug)
         conversion(spec.skeleton, convention)
+        _unit_up(up)
         engine = open_fastest(spec) if backend == AUTO else open_engine(spec, backend)
-        detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
+        with ExitStack() as on_failure:
+            on_failure.callback(engine.close)
+            detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
+            on_failure.pop_all()
         return cls(engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, Smoother(smoothing))
 
     def shared(self, around: Callable[[Network], Network], first_id: int, id_step: int) -> PosePipeline:

@@ -105,13 +105,13 @@ def _joints_mm(reference: EngineOutput, other: EngineOutput) -> float:
 
 
 def _on_cpu(spec: ModelSpec, content: bytes, crops: Floats) -> EngineOutput:
-    from metrabs_ros.backends.onnxruntime import OnnxRuntimeNetwork
+    from metrabs_ros.backends.onnxruntime_cpu import OnnxRuntimeCpuNetwork
 
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(content)
         outputs = list(dict.fromkeys(output.tensor for output in spec.outputs.values()))
-        engine = Engine(spec, OnnxRuntimeNetwork(path, spec.input, outputs))
+        engine = Engine(spec, OnnxRuntimeCpuNetwork(path, spec.input, outputs))
         output = engine.infer(crops)
         engine.close()
         return output

@@ -34,7 +34,7 @@ from metrabs_ros.benchmark import crowd  # noqa: E402
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision  # noqa: E402
 from metrabs_ros.built_engines import BuildOptions  # noqa: E402
 from metrabs_ros.camera import Camera  # noqa: E402
-from metrabs_ros.engine import Engine, open_engine  # noqa: E402
+from metrabs_ros.engine import REFERENCE, Engine, open_engine  # noqa: E402
 from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
 from metrabs_ros.parity import BOUNDS_MM, check, differences  # noqa: E402
 from metrabs_ros.reference_people import crops_for_measuring  # noqa: E402
@@ -105,7 +105,7 @@ def measure(backend: str, precision: str, *capabilities: str) -> None:
     """Parity, and how long whole calls take: crops on the host in, decoded joints on the host out."""
     spec = load_spec(find_spec("metrabs_base"))
     crops = crops_for_measuring(spec.input.size)
-    reference = open_engine(spec, "onnxruntime")
+    reference = open_engine(spec, REFERENCE)
     expected = reference.infer(crops)
     reference.close()
     begun = time.monotonic()

@@ -11,8 +11,11 @@ import pytest
 import tensorrt_rtx as trt
 import yaml
 from engines_for_tests import ADA, SMALL, built, here, refusal, small_spec
+from fake_gpu import FakeDevice
 from full_disk import run_with_room_for
 
+from metrabs_ros.backends.trt import opening
+from metrabs_ros.backends.trt.device import Device
 from metrabs_ros.build_engine import Reports
 from metrabs_ros.built_engines import BuildOptions, built_engines, find_built, store
 
@@ -60,6 +63,27 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     engine = built(small_spec(tmp_path))
     engine.path.with_suffix(".json").write_text(text, encoding="latin-1")
     assert str(engine.path.with_suffix(".json")) in refusal(lambda: here(engine))
+
+
+def test_the_gpu_is_let_go_where_there_is_nothing_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[FakeDevice] = []
+
+    def open_fake() -> FakeDevice:
+        devices.append(FakeDevice(gpu=ADA))
+        return devices[-1]
+
+    monkeypatch.setattr(opening, "open_device", open_fake)
+    spec = small_spec(tmp_path)
+
+    def found() -> tuple[bytes, bool, Device]:
+        return opening.found(trt, "tensorrt_rtx", tmp_path / "small.onnx")
+
+    assert "There is no tensorrt_rtx engine of small" in refusal(found)
+    engine = built(spec)
+    assert found() == (engine.path.read_bytes(), False, devices[-1])
+    engine.path.write_bytes(b"changed")
+    assert "is not the engine that was built" in refusal(found)
+    assert [device.closed for device in devices] == [True, False, True]
 
 
 def test_a_damaged_record_of_another_engine_is_in_nobodys_way(tmp_path: Path, cache: Path) -> None:

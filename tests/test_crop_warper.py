@@ -63,6 +63,7 @@ def made(device: FakeDevice, spec: InputSpec, image: np.ndarray, plan: Any, part
     warper.show(image, plan)
     for part in parts:
         warper.put(part, address + part.start * 4 * int(np.prod(layout)))
+    device.synchronize()
     found = crops.copy()
     warper.release()
     device.free(address)
@@ -162,9 +163,11 @@ def test_no_compiler_is_a_sentence() -> None:
 
 
 class FakeDriver:
-    """CUDA's driver API as cuda-python has it, as far as kernels go; a launch runs the kernel as C++."""
+    """CUDA's driver API as cuda-python has it, as far as kernels go; a launch waits for what is queued on ``device``
+    and runs the kernel as C++."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: FakeDevice) -> None:
+        self.device = device
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -176,6 +179,7 @@ class FakeDriver:
             if name == "cuLaunchKernel":
                 kernel, *places, shared, stream, addresses, extra = arguments
                 assert (kernel, shared, stream, extra) == ("warp", 0, 7, 0)
+                self.device.synchronize()
                 pointers = np.ctypeslib.as_array((ctypes.c_uint64 * 9).from_address(addresses))
                 run_as_cpp(compiled_as_cpp(kernel_source(), kernel), places[:3], places[3:], pointers)
             if name == "cuModuleLoadData":
@@ -187,7 +191,8 @@ class FakeDriver:
 
 
 def test_cuda_python_hands_the_kernel_its_arguments(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake, calls = FakeDevice(gpu=Gpu("Fake GPU", "8.6", "1.0")), FakeDriver()
+    fake = FakeDevice(gpu=Gpu("Fake GPU", "8.6", "1.0"))
+    calls = FakeDriver(fake)
     monkeypatch.setattr(device_cuda_python, "driver", calls)
     streams = SimpleNamespace(cudaError_t=runtime.cudaError_t, cudaStreamDestroy=lambda _: (0,))
     monkeypatch.setattr(device_cuda_python, "cudart", streams)

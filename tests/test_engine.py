@@ -194,23 +194,6 @@ def test_an_unknown_backend_names_the_nearest(tmp_path: Path, given: str, neares
     assert f"no backend named {given!r}: did you mean {nearest!r}?" in refusal(spec_of(tmp_path), given)
 
 
-def test_onnxruntime_asks_for_the_gpu_where_its_build_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU the session then says that it runs on the CPU, and does."""
-    import onnxruntime as ort
-
-    from metrabs_ros.backends import onnxruntime
-
-    both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(ort, "get_available_providers", lambda: both)
-    assert onnxruntime._providers() == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
-    assert onnxruntime._providers() == ["CPUExecutionProvider"]
-    monkeypatch.undo()
-    engine = open_engine(spec_of(tmp_path), "onnxruntime")
-    assert engine.device in ("CUDA", "CPU")
-    assert engine.device == "CPU" or "CUDAExecutionProvider" in ort.get_available_providers()
-
-
 def test_onnxruntime_reads_no_tflite() -> None:
     assert "onnxruntime reads .onnx" in refusal(load_spec(find_spec("blazepose_full")), "onnxruntime")
 

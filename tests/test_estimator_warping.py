@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_gpu import OUTPUTS, FakeDevice, FakeTrt
+from fake_gpu import FakeDevice
+from fake_tensorrt import OUTPUTS, FakeTrt
 from networks_for_tests import SIZE, spec_with, write_spec
 
 from metrabs_ros import crop

@@ -25,7 +25,7 @@ from metrabs_ros.benchmark import crowd
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision
 from metrabs_ros.built_engines import BuildOptions, built_engines
 from metrabs_ros.camera import Camera
-from metrabs_ros.engine import BUILT_BACKENDS, Engine, open_engine
+from metrabs_ros.engine import BUILT_BACKENDS, REFERENCE, Engine, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec, ModelSpec, find_spec, load_spec
 from metrabs_ros.parity import BOUNDS_MM, check, differences
@@ -203,7 +203,7 @@ def network_of(engine: Engine) -> TensorRtNetwork:
 
 @pytest.fixture(scope="module")
 def on_cpu(spec: ModelSpec) -> Iterator[Engine]:
-    reference = open_engine(spec, "onnxruntime")
+    reference = open_engine(spec, REFERENCE)
     yield reference
     reference.close()
 

@@ -1,4 +1,5 @@
-"""How an engine is driven on a GPU: batches, memory, graphs. The GPU is a fake (fake_gpu); real ones: test_gpu.py."""
+"""How an engine is driven on a GPU: batches, memory, graphs. GPU and library are fakes (fake_gpu,
+fake_tensorrt); real ones: test_gpu.py."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import weakref
 
 import numpy as np
 import pytest
-from fake_gpu import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeDevice, FakeRtx, FakeTrt
+from fake_gpu import FakeDevice
+from fake_tensorrt import OUTPUTS, SCRATCH_BYTES, SHAPES, Fake86, FakeRtx, FakeTrt
 from networks_for_tests import SIZE, computed
 
 from metrabs_ros import crop
@@ -177,6 +179,26 @@ def test_fewer_crops_than_the_profile_allows_are_filled_up() -> None:
     network.close()
 
 
+@pytest.mark.parametrize(("least", "room", "at_once"), [(4, 5, 4), (3, 3, 3), (3, 20, 16), (16, 16, 16)])
+def test_a_gpu_without_room_never_runs_fewer_crops_than_the_profile_allows(least: int, room: int, at_once: int) -> None:
+    network = opened(FakeDevice(room=room * (CROP_BYTES + SCRATCH_BYTES)), people=(least, 16, 32))
+    for i, count in enumerate([32, 2, 17, 1, 5, 32]):
+        assert_is_computed(network, crops(count, seed=i))
+    assert network.at_once == at_once
+    network.close()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 32])
+def test_no_room_for_the_least_that_the_profile_allows_is_a_sentence(count: int) -> None:
+    network = opened(FakeDevice(room=4 * (CROP_BYTES + SCRATCH_BYTES) - 1), people=(4, 16, 32))
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"has no room for the 4 crops .* at least \(.*\): build .* --min-people, end"
+        ):
+            network.run(crops(count))
+    network.close()
+
+
 def test_close_gives_everything_back() -> None:
     device = FakeDevice()
     network = opened(device)
@@ -304,14 +326,3 @@ def test_a_network_without_a_spec_makes_no_crops() -> None:
     assert not network.can_warp
     assert network.run_warped(*photo_and_plan(2)) is None
     network.close()
-
-
-def test_an_engine_that_tensorrt_cannot_read() -> None:
-    device = FakeDevice()
-    with pytest.raises(InputError, match=r"cannot read its engine \(fake: no engine\) on the Fake GPU, compute"):
-        TensorRtNetwork(FakeTrt(device), "tensorrt", b"other", ["world"], device)
-
-
-def test_an_output_that_the_engine_lacks() -> None:
-    with pytest.raises(InputError, match="has no output named depth: it has landmarks, world, score"):
-        opened(FakeDevice(), outputs=("depth",))

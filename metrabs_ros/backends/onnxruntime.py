@@ -13,22 +13,24 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
 
 SUFFIXES = (".onnx",)
-# In this order. TensorRT's is not among them: it would build an engine on the first frame, for minutes.
-_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class OnnxRuntimeNetwork:
     """A session; ``device`` is where it runs. Only the named outputs are fetched."""
 
     backend_name = "onnxruntime"
+    # In this order. TensorRT's is not among them: it would build an engine on the first frame, for minutes.
+    preferred: tuple[str, ...] = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # Spinning threads between calls would take the cores from the rest of the robot.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        offered = ort.get_available_providers()
+        providers = [provider for provider in self.preferred if provider in offered]
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=_providers())
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exception types have no public common base
             raise InputError(
                 f"ONNX Runtime cannot read {path}: {_first_line(error)} Fetch or export it again."
@@ -56,12 +58,6 @@ class OnnxRuntimeNetwork:
 
     def close(self) -> None:
         del self._session
-
-
-def _providers() -> list[str]:
-    """What this build of ONNX Runtime offers of the preferred providers."""
-    offered = ort.get_available_providers()
-    return [provider for provider in _PREFERRED if provider in offered]
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,5 @@ class TensorRtFullNetwork(TensorRtNetwork):
     """The engine that was last built of an ONNX, or that of a precision, on this GPU."""
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str], precision: str | None = None) -> None:
-        engine, device = opening.found(trt, "tensorrt", path, precision)
-        host_code = engine.record.options.version_compatible
-        super().__init__(trt, "tensorrt", engine.content(), outputs, device, host_code, spec)
+        engine, host_code, device = opening.found(trt, "tensorrt", path, precision)
+        super().__init__(trt, "tensorrt", engine, outputs, device, host_code, spec)

@@ -23,6 +23,5 @@ class TensorRtRtxNetwork(TensorRtNetwork):
     """The engine that was last built of an ONNX, or that of a precision, for this GPU."""
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str], precision: str | None = None) -> None:
-        engine, device = opening.found(trt, "tensorrt_rtx", path, precision)
-        host_code = engine.record.options.version_compatible
-        super().__init__(trt, "tensorrt_rtx", engine.content(), outputs, device, host_code, spec)
+        engine, host_code, device = opening.found(trt, "tensorrt_rtx", path, precision)
+        super().__init__(trt, "tensorrt_rtx", engine, outputs, device, host_code, spec)

@@ -9,21 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.backends.trt.device import Device, nbytes_of
+from metrabs_ros.backends.trt.tensors import Tensors
 
 Floats = NDArray[np.float32]
 
 
 class Buffers:
-    """Float32 tensors for up to ``capacity`` crops; only the ``wanted`` outputs come back to the host.
+    """An engine's tensors for up to ``capacity`` crops; only the ``wanted`` outputs come back to the host.
 
     What is not reserved holds nothing. Raises OutOfMemoryError where the GPU has no room.
     """
 
-    def __init__(self, engine: Any, source: str, outputs: Sequence[str], wanted: Sequence[str], device: Device) -> None:
+    def __init__(self, engine: Any, tensors: Tensors, wanted: Sequence[str], device: Device) -> None:
         self._engine = engine
-        self._source = source
+        self._source = tensors.source
         self._wanted = list(wanted)
-        self._shapes = {name: tuple(engine.get_tensor_shape(name))[1:] for name in [source, *outputs]}
+        self._shapes = {name: shape[1:] for name, shape in tensors.shapes.items()}
         self._device = device
         self._addresses: dict[str, int] = {}
         self._host: dict[str, NDArray[Any]] = {}
@@ -52,9 +53,9 @@ class Buffers:
             self._device.free(self._scratch)
         self._scratch, self._scratch_bytes = 0, 0
 
-    def attach(self, context: Any, count: int) -> bool:
-        """Sets a context's shape, tensors and scratch memory; returns whether the scratch memory had to move."""
-        context.set_input_shape(self._source, (count, *self._shapes[self._source]))
+    def attach(self, context: Any) -> bool:
+        """Sets the tensors and the scratch memory of a context that has its shape; returns whether the scratch memory
+        had to move."""
         for name, address in self._addresses.items():
             context.set_tensor_address(name, address)
         needed = self._needed_scratch(context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from metrabs_ros.backends.trt.messages import new_logger
+from metrabs_ros.backends.trt.messages import logger_of
 from metrabs_ros.built_engines import BuildOptions
 from metrabs_ros.errors import InputError
 
@@ -35,14 +35,16 @@ def build(
     is another than expected; ``float32_nodes`` are those that must stay float32 where networks are weakly typed (8.6);
     ``timing_cache`` is what an earlier build returned, None to keep none. Raises InputError with what TensorRT said.
     """
-    logger = new_logger(trt)
+    logger = logger_of(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(onnx) or not network.num_outputs:
-        said = [str(parser.get_error(i)) for i in range(parser.num_errors)] or [logger.last_error or "it holds nothing"]
+    with logger.listening() as said:
+        is_read = parser.parse(onnx) and network.num_outputs
+    if not is_read:
+        faults = [str(parser.get_error(i)) for i in range(parser.num_errors)] or [said.reason or "it holds nothing"]
         raise InputError(
-            f"TensorRT cannot read the ONNX ({' '.join(said[0].split())}): fetch or export it again, or take another "
+            f"TensorRT cannot read the ONNX ({' '.join(faults[0].split())}): fetch or export it again, or take another "
             "backend."
         )
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
@@ -62,10 +64,11 @@ def build(
     if hasattr(trt, "IProgressMonitor"):
         monitor = _monitor(trt, progress)
         config.progress_monitor = monitor
-    serialized = builder.build_serialized_network(network, config)
+    with logger.listening() as said:
+        serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise InputError(
-            f"TensorRT could not build the engine ({logger.last_error or 'it gave no reason'}): try more "
+            f"TensorRT could not build the engine ({said.reason or 'it gave no reason'}): try more "
             "--workspace, fewer people (--max-people), another precision, or without --version-compatible."
         )
     return bytes(serialized), b"" if cache is None else bytes(cache.serialize())

@@ -89,14 +89,19 @@ class CudaPythonDevice:
         """What ``work`` puts on the stream, as a graph that ``launch`` repeats. Raises DeviceError."""
         mode = cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _checked(cudart.cudaStreamBeginCapture(self._stream, mode))
+        graph: Any = None
         try:
-            work()
+            try:
+                work()
+            finally:
+                error, graph = cudart.cudaStreamEndCapture(self._stream)
+            _checked((error,))
+            return _checked(cudart.cudaGraphInstantiate(graph, 0))
         finally:
-            error, graph = cudart.cudaStreamEndCapture(self._stream)
-        _checked((error,))
-        executable = _checked(cudart.cudaGraphInstantiate(graph, 0))
-        _checked(cudart.cudaGraphDestroy(graph))
-        return executable
+            # Where work() raised, the capture ended with an error or with a part of a graph, of which nobody hears.
+            cudart.cudaGetLastError()
+            if graph is not None and int(graph):
+                cudart.cudaGraphDestroy(graph)
 
     def launch(self, graph: Any) -> None:
         _checked(cudart.cudaGraphLaunch(graph, self._stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from metrabs_ros.backends.trt.buffers import Buffers
 from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
-from metrabs_ros.backends.trt.messages import new_logger
+from metrabs_ros.backends.trt.messages import logger_of
+from metrabs_ros.backends.trt.tensors import Tensors
 from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
@@ -27,12 +29,14 @@ Floats = NDArray[np.float32]
 # as long as its context keeps its shapes. What fills the input is not recorded: crops are uploaded or made there.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32)
 
+_MAKE_ROOM = "end what else uses the GPU (`nvidia-smi` shows it), or choose another backend."
+
 
 class TensorRtNetwork:
     """An engine on the GPU. Batches above the engine's profile, or above what the GPU has room for, run in parts.
 
     One thread works at a time, whichever it is. ``use_graphs`` may be switched off, to compare. close() frees all that
-    was taken from the GPU.
+    was taken from the GPU, and closes ``device``; so it is where the network cannot be opened.
     """
 
     def __init__(
@@ -48,42 +52,27 @@ class TensorRtNetwork:
         """``host_code_allowed``: the engine may bring the runtime it was built with, as version-compatible ones do.
         ``warps_for``: the input of the spec, for run_warped, of whose kernel nothing is compiled before it is used.
 
-        Raises InputError where TensorRT cannot read the engine or it lacks an output.
+        Raises InputError where TensorRT cannot read the engine or its tensors are others than expected.
         """
         self._trt = trt
         self.backend_name = backend_name
         self._device = device
         self._lock = threading.Lock()
-        self._logger = new_logger(trt)
-        with device.current():
-            self._runtime = trt.Runtime(self._logger)
-            if host_code_allowed:
-                self._runtime.engine_host_code_allowed = True
-            self._engine = self._runtime.deserialize_cuda_engine(engine)
-            if self._engine is None:
-                raise InputError(
-                    f"TensorRT {trt.__version__} cannot read its engine ({self._logger.last_error or 'no reason given'}"
-                    f") on the {device.gpu.name}, compute capability {device.gpu.compute_capability}: build it again "
-                    "with `metrabs-engine build`, or choose another backend."
-                )
-            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            self.input_names = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-            known = [name for name in names if name not in self.input_names]
-            missing = [name for name in outputs if name not in known]
-            if missing:
-                raise InputError(
-                    f"The engine has no output named {', '.join(missing)}: it has {', '.join(known)}; correct the "
-                    "spec's outputs and build it again."
-                )
-            if len(self.input_names) != 1:
-                raise InputError(f"The engine has {len(self.input_names)} inputs, expected one image input.")
-            (name,) = self.input_names
-            self.input_shape = list(self._engine.get_tensor_shape(name))
-            least, _, most = self._engine.get_tensor_profile_shape(name, 0)
-            self._least, self._most = int(least[0]), int(most[0])
-            self._new_context = _context_maker(trt, self._engine)
-            self._buffers = Buffers(self._engine, name, known, list(outputs), device)
-        self._at_once = self._most
+        self._logger = logger_of(trt)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(device.close)
+            with device.current():
+                self._runtime = trt.Runtime(self._logger)
+                if host_code_allowed:
+                    self._runtime.engine_host_code_allowed = True
+                self._engine = self._deserialized(engine)
+                self._tensors = Tensors.of(trt, self._engine, outputs)
+                self._new_context = _context_maker(trt, self._engine)
+                self._buffers = Buffers(self._engine, self._tensors, outputs, device)
+            on_failure.pop_all()
+        self.input_names = [self._tensors.source]
+        self.input_shape = list(self._tensors.shapes[self._tensors.source])
+        self._at_once = self._tensors.most
         self._general: Any = None
         self._own: dict[int, Any] = {}
         self._graphs: dict[int, Any] = {}
@@ -155,15 +144,31 @@ class TensorRtNetwork:
             del self._new_context, self._buffers, self._engine, self._runtime
         self._device.close()
 
+    def _deserialized(self, content: bytes) -> Any:
+        gpu = self._device.gpu
+        with self._logger.listening() as said:
+            engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None and said.is_full:
+            raise InputError(f"The {gpu.name} has no room for the engine ({said.reason}): {_MAKE_ROOM}")
+        if engine is None:
+            raise InputError(
+                f"TensorRT {self._trt.__version__} cannot read its engine ({said.reason or 'no reason given'}) on the "
+                f"{gpu.name}, compute capability {gpu.compute_capability}: build it again with `metrabs-engine build`, "
+                "or choose another backend."
+            )
+        return engine
+
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
         self._forget_contexts()
         self._buffers.release()
-        if count == 1:
+        least = self._tensors.least
+        if count <= least:
+            crops = "a single crop" if least == 1 else f"the {least} crops that its engine takes at least"
+            fewer = "" if least == 1 else "build the engine with a smaller --min-people, "
             raise InputError(
-                f"The {self._device.gpu.name} has no room for a single crop ({error}): end what else uses the GPU "
-                "(`nvidia-smi` shows it), or choose another backend."
+                f"The {self._device.gpu.name} has no room for {crops} ({error}): {fewer}{_MAKE_ROOM}"
             ) from error
-        self._at_once = (count + 1) // 2
+        self._at_once = max((count + 1) // 2, least)
         _LOG.warning(
             "The %s has no room for %d crops at once: going on with %d at a time.",
             self._device.gpu.name,
@@ -192,10 +197,11 @@ class TensorRtNetwork:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _run_part(self, filled: int, put: Callable[[], None]) -> dict[str, Floats]:
-        count = max(filled, self._least)
+        count = max(filled, self._tensors.least)
         if count > self._buffers.capacity:
             self._forget_contexts()
-            self._buffers.reserve(min(1 << (count - 1).bit_length(), self._at_once))
+            # Room for some more, so that people who come do not cost it each time.
+            self._buffers.reserve(max(count, min(1 << (count - 1).bit_length(), self._at_once)))
         put()
         if self.use_graphs and count in self._graphs:
             self._device.launch(self._graphs[count])
@@ -215,8 +221,6 @@ class TensorRtNetwork:
                 return
             try:
                 graph = self._device.captured(lambda: self._enqueue(context, count))
-            except OutOfMemoryError:
-                raise
             except DeviceError as error:
                 self._graphs_refused = str(error)
                 _LOG.warning("CUDA graphs are not used: %s.", error)
@@ -231,41 +235,41 @@ class TensorRtNetwork:
         return self.use_graphs and not self._graphs_refused and count in GRAPH_SIZES and count not in self._graphs
 
     def _enqueue(self, context: Any, count: int) -> None:
-        if not context.execute_async_v3(self._device.stream):
-            raise DeviceError(f"TensorRT could not run {count} crops ({self._logger.last_error})")
+        with self._logger.listening() as said:
+            if not context.execute_async_v3(self._device.stream):
+                raise said.error(f"TensorRT could not run {count} crops")
         self._buffers.download(count)
 
     def _context(self, count: int) -> Any:
         """With shapes, tensors and memory set for ``count`` crops."""
         keeps_shape = count in GRAPH_SIZES
-        context = self._own.get(count) if keeps_shape else self._general
-        if context is None:
-            context = self._new_context()
+        if count in self._own:
+            return self._own[count]
+        context = None if keeps_shape else self._general
+        with self._logger.listening() as said:
             if context is None:
-                said, self._logger.last_error = self._logger.last_error, ""
-                if "memory" in said.lower():
-                    raise OutOfMemoryError(said)
-                raise DeviceError(f"TensorRT made no execution context ({said})")
-            if keeps_shape:
-                self._own[count] = context
-            else:
-                self._general = context
-        elif keeps_shape:
-            return context
-        if self._buffers.attach(context, count):
-            # The scratch memory moved: what others remember of it is no longer true.
-            self._forget_contexts(but=context)
+                context = self._new_context()
+            if context is None:
+                raise said.error("TensorRT made no execution context")
+            if not context.set_input_shape(self.input_names[0], (count, *self.input_shape[1:])):
+                raise said.error(f"TensorRT takes no {count} crops at once")
+            if self._buffers.attach(context):
+                # The scratch memory moved: what others remember of it is no longer true.
+                self._forget_contexts()
+        if keeps_shape:
+            self._own[count] = context
+        else:
+            self._general = context
         return context
 
-    def _forget_contexts(self, but: Any = None) -> None:
-        """Ends graphs and contexts, ``but`` one excepted."""
+    def _forget_contexts(self) -> None:
+        """Ends graphs and contexts."""
         for graph in self._graphs.values():
             self._device.free_graph(graph)
         self._graphs.clear()
         self._runs.clear()
-        self._own = {count: context for count, context in self._own.items() if context is but}
-        if self._general is not but:
-            self._general = None
+        self._own.clear()
+        self._general = None
 
 
 def _context_maker(trt: Any, engine: Any) -> Any:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from metrabs_ros.build_engine import open_in_precision
 from metrabs_ros.cli.engine.shown import console
-from metrabs_ros.engine import open_engine
+from metrabs_ros.engine import REFERENCE, open_engine
 from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.parity import BOUNDS_MM, check, differences
 from metrabs_ros.reference_people import crops_for_measuring
@@ -26,7 +26,7 @@ def verify(
     spec = load_spec(find_spec(name))
     crops = crops_for_measuring(spec.input.size)
     engine = open_in_precision(spec, backend, precision)
-    reference = open_engine(spec, "onnxruntime")
+    reference = open_engine(spec, REFERENCE)
     try:
         found = differences(reference.infer(crops), engine.infer(crops))
         device = engine.device
