@@ -21,7 +21,8 @@ from time import perf_counter
 
 import numpy as np
 
-from metrabs_ros.built_engines import built_engines, write_atomically
+from metrabs_ros.built_engines import built_engines, damaged_records
+from metrabs_ros.cache_files import write_atomically
 from metrabs_ros.engine import (
     AUTO,
     BACKENDS,
@@ -117,11 +118,8 @@ def _machine(spec: ModelSpec) -> dict[str, str]:
 
 def _built(spec: ModelSpec, backend: str) -> str:
     """The hashes of what `metrabs-engine build` made of the weights, or what is wrong with it; "" for nothing."""
-    stem = glob.escape(Path(spec.weights.file).stem)
-    try:
-        return " ".join(engine.record.engine_sha256 for engine in built_engines(f"{stem}.{backend}.*"))
-    except InputError as error:
-        return str(error)
+    stem = f"{glob.escape(Path(spec.weights.file).stem)}.{backend}.*"
+    return " ".join([*(engine.record.engine_sha256 for engine in built_engines(stem)), *damaged_records(stem)])
 
 
 def _openvino_devices() -> list[str]:

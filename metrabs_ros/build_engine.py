@@ -23,10 +23,9 @@ from metrabs_ros.built_engines import (
     engine_file,
     engines_folder,
     find_built,
-    locked,
     store,
-    write_atomically,
 )
+from metrabs_ros.cache_files import locked, write_atomically
 from metrabs_ros.engine import BUILT_BACKENDS, Engine, check_hash, check_input
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
@@ -53,7 +52,7 @@ def build_engine(
     needs_gpu = not module.BUILDS_WITHOUT_GPU or builder.CURRENT in options.compute_capabilities
     gpu = open_device().gpu if needs_gpu else None
     options = _for_network(spec, options)
-    with locked(engine_file(onnx.stem, backend, options.precision), reports.waiting):
+    with locked(engines_folder() / engine_file(onnx.stem, backend, options.precision), reports.waiting):
         try:
             there = find_built(onnx, backend, module.library.__version__, gpu, options.precision)
             there.content()

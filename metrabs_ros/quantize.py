@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.build_engine import checked_onnx, onnx_graphs, quantized_file
-from metrabs_ros.built_engines import write_atomically
+from metrabs_ros.cache_files import write_atomically
 from metrabs_ros.engine import Engine, EngineOutput, network_input
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
