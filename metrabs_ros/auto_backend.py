@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -54,7 +55,8 @@ _BUDGET_S = 1.5
 # A network that takes longer for a crop is compared and timed on less, else the measurement would take a minute.
 _SLOW_S = 0.25
 _SLOW_CROPS, _SLOW_BATCHES = 2, (1,)
-_PACKAGES = ("metrabs_ros", "openvino", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+# How the distributions' names begin: they go on with the kind of processor, or CUDA's version (tensorrt-rtx-cu13).
+_PACKAGES = ("metrabs-ros", "openvino", "onnxruntime", "tensorrt", "pycuda", "cuda-python", "cuda-bindings")
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,8 @@ def open_fastest(spec: ModelSpec) -> Engine:
 
 def _machine(spec: ModelSpec) -> dict[str, str]:
     """All that another choice may follow from."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return {
-        **versions,
+        **_versions(),
         "weights": spec.weights.sha256,
         "built": "; ".join(filter(None, (_built(spec, backend) for backend in BUILT_BACKENDS))),
         "devices": "; ".join([*_openvino_devices(), *sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))]),
@@ -114,6 +110,18 @@ def _machine(spec: ModelSpec) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "candidates": " ".join(CANDIDATES),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed of _PACKAGES, by normalised name; of several the one that is imported."""
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        described = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        named = re.search(r"^Name: *(\S+)", described, re.MULTILINE)
+        name = re.sub(r"[-_.]+", "-", named[1]).lower() if named else ""
+        if name.startswith(_PACKAGES):
+            versions.setdefault(name, distribution.version)
+    return versions
 
 
 def _built(spec: ModelSpec, backend: str) -> str:
