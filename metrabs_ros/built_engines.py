@@ -67,7 +67,8 @@ class Gpu:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What is written beside an engine. gpu and driver are "" where it was built without a GPU.
+    """What is written beside an engine. gpu and driver are "" where it was built without a GPU; compute_capabilities ()
+    stands for all from 8.0 on.
 
     name is the ONNX's without its ending; spec what `metrabs-engine build` takes to build it again. source_sha256 is
     that of the spec's ONNX, network_sha256 of what the builder read: the same in another precision.
