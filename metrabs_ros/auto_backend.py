@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,8 @@ from time import perf_counter
 
 import numpy as np
 
-from metrabs_ros.built_engines import built_engines, write_atomically
+from metrabs_ros.built_engines import built_engines, damaged_records
+from metrabs_ros.cache_files import write_atomically
 from metrabs_ros.engine import (
     AUTO,
     BACKENDS,
@@ -53,7 +55,8 @@ _BUDGET_S = 1.5
 # A network that takes longer for a crop is compared and timed on less, else the measurement would take a minute.
 _SLOW_S = 0.25
 _SLOW_CROPS, _SLOW_BATCHES = 2, (1,)
-_PACKAGES = ("metrabs_ros", "openvino", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+# How the distributions' names begin: they go on with the kind of processor, or CUDA's version (tensorrt-rtx-cu13).
+_PACKAGES = ("metrabs-ros", "openvino", "onnxruntime", "tensorrt", "pycuda", "cuda-python", "cuda-bindings")
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,8 @@ def open_fastest(spec: ModelSpec) -> Engine:
 
 def _machine(spec: ModelSpec) -> dict[str, str]:
     """All that another choice may follow from."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return {
-        **versions,
+        **_versions(),
         "weights": spec.weights.sha256,
         "built": "; ".join(filter(None, (_built(spec, backend) for backend in BUILT_BACKENDS))),
         "devices": "; ".join([*_openvino_devices(), *sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))]),
@@ -115,13 +112,22 @@ def _machine(spec: ModelSpec) -> dict[str, str]:
     }
 
 
+def _versions() -> dict[str, str]:
+    """Of what is installed of _PACKAGES, by normalised name; of several the one that is imported."""
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        described = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        named = re.search(r"^Name: *(\S+)", described, re.MULTILINE)
+        name = re.sub(r"[-_.]+", "-", named[1]).lower() if named else ""
+        if name.startswith(_PACKAGES):
+            versions.setdefault(name, distribution.version)
+    return versions
+
+
 def _built(spec: ModelSpec, backend: str) -> str:
     """The hashes of what `metrabs-engine build` made of the weights, or what is wrong with it; "" for nothing."""
-    stem = glob.escape(Path(spec.weights.file).stem)
-    try:
-        return " ".join(engine.record.engine_sha256 for engine in built_engines(f"{stem}.{backend}.*"))
-    except InputError as error:
-        return str(error)
+    stem = f"{glob.escape(Path(spec.weights.file).stem)}.{backend}.*"
+    return " ".join([*(engine.record.engine_sha256 for engine in built_engines(stem)), *damaged_records(stem)])
 
 
 def _openvino_devices() -> list[str]:

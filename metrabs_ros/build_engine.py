@@ -8,7 +8,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from metrabs_ros.built_engines import (
     BuiltEngine,
     EngineRecord,
     Gpu,
+    built_of,
     engine_file,
     engines_folder,
     find_built,
-    locked,
+    runs_on,
     store,
-    write_atomically,
 )
+from metrabs_ros.cache_files import locked, write_atomically
 from metrabs_ros.engine import BUILT_BACKENDS, Engine, check_hash, check_input
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
@@ -52,64 +53,120 @@ def build_engine(
     onnx = checked_onnx(spec)
     needs_gpu = not module.BUILDS_WITHOUT_GPU or builder.CURRENT in options.compute_capabilities
     gpu = open_device().gpu if needs_gpu else None
-    options = _for_network(spec, options)
-    with locked(engine_file(onnx.stem, backend, options.precision), reports.waiting):
-        try:
-            there = find_built(onnx, backend, module.library.__version__, gpu, options.precision)
-            there.content()
-        except InputError:
-            there = None
-        if there is not None and there.record.options == options and not force:
-            return there, False
-        started = time.monotonic()
-        network, float32_nodes = _network(spec, onnx, options.precision, builder.is_strongly_typed(module.library))
-        timing = engines_folder() / f"{backend}-{module.library.__version__}.timing"
-        known_timing = timing.read_bytes() if timing.is_file() else b""
-        # Without a GPU nothing is measured.
-        content, timing_after = builder.build(
-            module.library,
-            network,
-            options,
-            reports.progress,
-            functools.partial(check_input, spec, onnx),
-            None if module.BUILDS_WITHOUT_GPU else known_timing,
-            float32_nodes,
-        )
-        record = EngineRecord(
-            name=onnx.stem,
-            spec=spec_argument,
-            backend=backend,
-            library_version=module.library.__version__,
-            gpu=gpu.name if gpu else "",
-            compute_capabilities=_capabilities(options, gpu),
-            driver=gpu.driver if gpu else "",
-            options=options,
-            source_sha256=spec.weights.sha256,
-            network_sha256=hashlib.sha256(network).hexdigest(),
-            engine_sha256=hashlib.sha256(content).hexdigest(),
-            engine_bytes=len(content),
-            built_at=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-            build_seconds=round(time.monotonic() - started, 3),
-        )
-        built = store(record, content)
-        if timing_after:
-            write_atomically(timing, timing_after)
-        return built, True
+    order = _Order(spec, spec_argument, backend, module, onnx, _for_network(spec, options), gpu)
+
+    def very_same() -> BuiltEngine | None:
+        there = order.usable(order.options.precision)
+        if force or there is None or there.record.options != order.options or order.is_requantized(there):
+            return None
+        return there
+
+    return _built_unless(very_same, order, reports)
 
 
 def build_if_missing(spec: ModelSpec, spec_argument: str, backend: str, reports: Reports) -> BuiltEngine | None:
-    """Builds the engine that ``backend`` would refuse for want of one, with the usual options; None where it is there,
-    or where the backend needs none. Raises InputError."""
+    """Builds the engine that ``backend`` would refuse for want of one, with the options of the one that was last built
+    of an ONNX of that name, else the usual ones; None where it is there, or where the backend needs none. Raises
+    InputError."""
     if backend not in BUILT_BACKENDS:
         return None
     module = _module(backend)
     onnx = checked_onnx(spec)
     gpu = open_device().gpu
-    try:
-        find_built(onnx, backend, module.library.__version__, gpu).content()
-    except InputError:
-        return build_engine(spec, spec_argument, backend, BuildOptions(), reports, force=True)[0]
-    return None
+    stale = built_of(onnx.stem, backend)
+    options = _for_network(spec, stale[0].record.options if stale else BuildOptions())
+    if module.BUILDS_WITHOUT_GPU:
+        options = _with_gpu(options, gpu)
+    order = _Order(spec, spec_argument, backend, module, onnx, options, gpu)
+    if order.usable() is not None:
+        return None
+    built, is_new = _built_unless(order.usable, order, reports)
+    return built if is_new else None
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be built, in which precision and for which GPU; gpu None: whatever the GPU."""
+
+    spec: ModelSpec
+    spec_argument: str
+    backend: str
+    module: Any
+    onnx: Path
+    options: BuildOptions
+    gpu: Gpu | None
+
+    def usable(self, precision: str | None = None) -> BuiltEngine | None:
+        """What is there and may run here, in that precision or any."""
+        try:
+            there = find_built(self.onnx, self.backend, self.module.library.__version__, self.gpu, precision)
+            there.content()
+        except InputError:
+            return None
+        return there
+
+    def network(self) -> tuple[bytes, list[str]]:
+        strongly_typed = builder.is_strongly_typed(self.module.library)
+        return _network(self.spec, self.onnx, self.options.precision, strongly_typed)
+
+    def is_requantized(self, there: BuiltEngine) -> bool:
+        """Whether `metrabs-engine quantize` has made another INT8 network since."""
+        if self.options.precision != "int8" or not quantized_file(self.spec).is_file():
+            return False
+        return hashlib.sha256(self.network()[0]).hexdigest() != there.record.network_sha256
+
+
+def _built_unless(there: Callable[[], BuiltEngine | None], order: _Order, reports: Reports) -> tuple[BuiltEngine, bool]:
+    """What ``there`` finds once no other process builds it, else a new engine; and whether it is new."""
+    target = engines_folder() / engine_file(order.onnx.stem, order.backend, order.options.precision)
+    with locked(target, reports.waiting):
+        found = there()
+        return (_built(order, reports.progress), True) if found is None else (found, False)
+
+
+def _built(order: _Order, progress: builder.Progress) -> BuiltEngine:
+    library, options = order.module.library, order.options
+    builds_without_gpu = order.module.BUILDS_WITHOUT_GPU
+    if builds_without_gpu and options.hardware_compatible:
+        raise InputError(
+            f"{order.backend} builds for compute capabilities, whatever the GPU: leave --hardware-compatible out, and "
+            "name those GPUs with --compute-capability that are older than 8.0."
+        )
+    started = time.monotonic()
+    network, float32_nodes = order.network()
+    timing = engines_folder() / f"{order.backend}-{library.__version__}.timing"
+    known_timing = timing.read_bytes() if timing.is_file() else b""
+    # Without a GPU nothing is measured.
+    content, timing_after = builder.build(
+        library,
+        network,
+        options,
+        progress,
+        functools.partial(check_input, order.spec, order.onnx),
+        None if builds_without_gpu else known_timing,
+        float32_nodes,
+    )
+    gpu = None if builds_without_gpu else order.gpu
+    record = EngineRecord(
+        name=order.onnx.stem,
+        spec=order.spec_argument,
+        backend=order.backend,
+        library_version=library.__version__,
+        gpu=gpu.name if gpu else "",
+        compute_capabilities=_capabilities(options, order.gpu, builds_without_gpu),
+        driver=gpu.driver if gpu else "",
+        options=options,
+        source_sha256=order.spec.weights.sha256,
+        network_sha256=hashlib.sha256(network).hexdigest(),
+        engine_sha256=hashlib.sha256(content).hexdigest(),
+        engine_bytes=len(content),
+        built_at=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        build_seconds=round(time.monotonic() - started, 3),
+    )
+    built = store(record, content)
+    if timing_after:
+        write_atomically(timing, timing_after)
+    return built
 
 
 def open_in_precision(spec: ModelSpec, backend: str, precision: str) -> Engine:
@@ -201,8 +258,18 @@ def _for_network(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
     return BuildOptions(**{**vars(options), "people": (1, 1, 1)})
 
 
-def _capabilities(options: BuildOptions, gpu: Gpu | None) -> tuple[str, ...]:
-    """Of the GPUs that the engine runs on; () where that is no question of numbers."""
-    if gpu is None or options.hardware_compatible:
-        return options.compute_capabilities
-    return (gpu.compute_capability,)
+def _with_gpu(options: BuildOptions, gpu: Gpu) -> BuildOptions:
+    """The options, with this GPU among those that are built for: it may be another than when they were chosen."""
+    chosen = options.compute_capabilities
+    if builder.CURRENT in chosen or runs_on(chosen, gpu.compute_capability):
+        return options
+    return replace(options, compute_capabilities=(*chosen, gpu.compute_capability))
+
+
+def _capabilities(options: BuildOptions, gpu: Gpu | None, builds_without_gpu: bool) -> tuple[str, ...]:
+    """Of the GPUs that the engine runs on; () for all from 8.0 on."""
+    here = gpu.compute_capability if gpu else builder.CURRENT
+    if builds_without_gpu:
+        named = (here if each == builder.CURRENT else each for each in options.compute_capabilities)
+        return tuple(dict.fromkeys(named))
+    return () if options.hardware_compatible else (here,)

@@ -6,21 +6,22 @@ names this library, this GPU, the very ONNX it was built from and the engine's o
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metrabs_ros.cache_files import abandoned_drafts, write_together
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import known_specs
 from metrabs_ros.strict import parsed
 from metrabs_ros.weights import cache_folder, file_hash
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+# Of the GPUs that engines are built for where none is named.
+_LEAST_CAPABILITY = "8.0"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Gpu:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What is written beside an engine. gpu and driver are "" where it was built without a GPU.
+    """What is written beside an engine. gpu and driver are "" where it was built without a GPU; compute_capabilities ()
+    stands for all from 8.0 on.
 
     name is the ONNX's without its ending; spec what `metrabs-engine build` takes to build it again. source_sha256 is
     that of the spec's ONNX, network_sha256 of what the builder read: the same in another precision.
@@ -91,17 +93,21 @@ class EngineRecord:
     def file(self) -> str:
         return engine_file(self.name, self.backend, self.options.precision)
 
+    @property
+    def capabilities_shown(self) -> str:
+        return ", ".join(self.compute_capabilities) or f"any from {_LEAST_CAPABILITY} on"
+
     def why_not_here(self, library_version: str, gpu: Gpu | None) -> str | None:
         """What is different here from where it was built, None where it may run; gpu None: whatever the GPU."""
-        same_version = self.library_version == library_version
-        same_major = self.library_version.split(".")[0] == library_version.split(".")[0]
-        if not same_version and not (self.options.version_compatible and same_major):
+        built_with, here = _numbers(self.library_version), _numbers(library_version)
+        later_will_do = self.options.version_compatible and built_with[:1] == here[:1] and built_with <= here
+        if self.library_version != library_version and not later_will_do:
             return f"it was built with {self.backend} {self.library_version}, and here is {library_version}"
         if gpu is None:
             return None
-        if self.compute_capabilities and gpu.compute_capability not in self.compute_capabilities:
+        if not runs_on(self.compute_capabilities, gpu.compute_capability):
             return (
-                f"it was built for compute capability {', '.join(self.compute_capabilities)}"
+                f"it was built for compute capability {self.capabilities_shown}"
                 f"{f' ({self.gpu})' if self.gpu else ''}, and here is {gpu.compute_capability} ({gpu.name})"
             )
         if self.compute_capabilities and self.gpu and self.gpu != gpu.name and not self.options.hardware_compatible:
@@ -131,13 +137,30 @@ class BuiltEngine:
         return content
 
     @property
+    def record_path(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The record first: an engine without one is never run."""
+        return self.record_path, self.path
+
+    @property
     def remedy(self) -> str:
         return f"run `{build_command(self.record.spec, self.record.backend, self.record.options.precision)}`"
 
 
-def build_command(spec: str, backend: str, precision: str | None = None) -> str:
-    """The command line that builds the engine of a spec, its name or path."""
-    return f"metrabs-engine build {spec} --backend {backend}{f' --precision {precision}' if precision else ''}"
+def build_command(spec: str, backend: str, precision: str | None = None, gpu: Gpu | None = None) -> str:
+    """The command line that builds the engine of a spec, its name or path, for this GPU."""
+    command = f"metrabs-engine build {spec} --backend {backend}{f' --precision {precision}' if precision else ''}"
+    if backend == "tensorrt_rtx" and gpu is not None and not runs_on((), gpu.compute_capability):
+        return f"{command} --compute-capability {gpu.compute_capability}"
+    return command
+
+
+def runs_on(capabilities: tuple[str, ...], capability: str) -> bool:
+    """Whether what is built for these compute capabilities, () for all from 8.0 on, runs on a GPU of that one."""
+    return capability in capabilities if capabilities else _numbers(capability) >= _numbers(_LEAST_CAPABILITY)
 
 
 def engines_folder() -> Path:
@@ -150,13 +173,28 @@ def engine_file(name: str, backend: str, precision: str) -> str:
 
 
 def built_engines(stem: str = "*") -> list[BuiltEngine]:
-    """Every engine with a record whose file's name begins so, the latest built first.
+    """Every engine whose record's name is ``stem``, a pattern, but for the ending; the latest built first.
 
-    Raises InputError for a record that is damaged.
+    Damaged records are left out: damaged_records names them.
     """
-    records = sorted(engines_folder().glob(f"{stem}.json"))
-    found = [BuiltEngine(_record(path), path.with_suffix(".engine")) for path in records]
+    found = [read for path in _records(stem) if isinstance(read := _read(path), BuiltEngine)]
     return sorted(found, key=lambda engine: engine.record.built_at, reverse=True)
+
+
+def damaged_records(stem: str = "*") -> list[str]:
+    """A sentence for each record of that name which cannot be read."""
+    return [str(read) for path in _records(stem) if isinstance(read := _read(path), InputError)]
+
+
+def built_of(name: str, backend: str, precision: str | None = None) -> list[BuiltEngine]:
+    """The engines of an ONNX by its name, for a backend, whether they may run here or not; the latest built first."""
+    return [
+        engine
+        for engine in built_engines(_stem(name, backend, precision))
+        if engine.record.backend == backend
+        and engine.record.name == name
+        and precision in (None, engine.record.options.precision)
+    ]
 
 
 def find_built(
@@ -164,15 +202,8 @@ def find_built(
 ) -> BuiltEngine:
     """The engine of this ONNX that was last built for this library and GPU. Raises InputError where none may run."""
     name, source_sha256 = onnx.stem, file_hash(onnx)
-    candidates = [
-        engine
-        for engine in built_engines(f"{glob.escape(name)}.{backend}.*")
-        if engine.record.backend == backend
-        and engine.record.name == name
-        and precision in (None, engine.record.options.precision)
-    ]
     reasons = []
-    for engine in candidates:
+    for engine in built_of(name, backend, precision):
         reason = (
             "it was built from another ONNX than the spec names"
             if engine.record.source_sha256 != source_sha256
@@ -180,74 +211,65 @@ def find_built(
         )
         if reason is None:
             return engine
-        reasons.append(f"{engine.path} is not used: {reason}; {engine.remedy}.")
+        command = build_command(engine.record.spec, backend, engine.record.options.precision, gpu)
+        reasons.append(f"{engine.path} is not used: {reason}; run `{command}`.")
+    reasons += damaged_records(_stem(name, backend, precision))
     if reasons:
         raise InputError(reasons[0])
     raise InputError(
         f"There is no {backend} engine of {name}{f' in {precision}' if precision else ''} in {engines_folder()}: run "
-        f"`{build_command(_spec_of(onnx), backend, precision)}` on this machine."
+        f"`{build_command(_spec_of(onnx), backend, precision, gpu)}` on this machine."
     )
 
 
 def store(record: EngineRecord, content: bytes) -> BuiltEngine:
-    """Writes engine and record, each in one step or not at all: a record never goes with another's engine unnoticed.
+    """Writes engine and record. Raises InputError where the disk refuses; what was there before then still runs.
 
-    Raises InputError where the disk refuses; what was there before is then still there.
+    Whoever is stopped between the two leaves an engine that its record does not fit: it is refused, and built again.
     """
     target = engines_folder() / record.file
     text = json.dumps(asdict(record), indent=1) + "\n"
-    write_atomically(target, content)
-    write_atomically(target.with_suffix(".json"), text.encode())
-    return BuiltEngine(record, target)
+    built = BuiltEngine(record, target)
+    write_together({target: content, built.record_path: text.encode()})
+    return built
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Raises InputError where the disk refuses; the target is then as it was."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        with _reason_kept():
-            part.unlink(missing_ok=True)
-        raise _cannot_write(target, error) from error
+def leftovers(name: str | None = None) -> list[Path]:
+    """What nothing runs: damaged records, engines without a sound one, and drafts whose writer was stopped; of the ONNX
+    of a name, or of all, and of the cache's other folders."""
+    sound = {file for engine in built_engines() for file in engine.files}
+    folder = engines_folder()
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".engine") and file not in sound]
+    if name is None:
+        # `metrabs-engine fetch` does not hold the drafts of its weights.
+        folders = [each for each in sorted(cache_folder().glob("*")) if each.name != "weights"]
+        return files + [draft for each in folders for draft in abandoned_drafts(each)]
+    of_name = re.compile(rf"{re.escape(name)}\.[^.]+\.[^.]+\.(json|engine)(\.\d+\.part)?")
+    return [file for file in files + abandoned_drafts(folder) if of_name.fullmatch(file.name)]
 
 
-@contextmanager
-def locked(file: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Holds the lock of an engine's file; ``waiting(sentence)`` is called once where another builder has it.
-
-    Raises InputError where the folder cannot be written, so before hours of building, not after.
-    """
-    path = engines_folder() / f"{file}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    with lock:
+def remove(files: Iterable[Path]) -> int:
+    """Deletes files; returns the bytes that became free. Raises InputError."""
+    freed = 0
+    for file in files:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting(f"Another process is building {file}; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            size = file.stat().st_size
+            file.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise InputError(f"Cannot delete {file}: {error.strerror}.") from error
+        freed += size
+    return freed
 
 
-def remove(engine: BuiltEngine) -> int:
-    """Deletes an engine and its record; returns the bytes that became free. Raises InputError."""
-    try:
-        size = engine.path.stat().st_size if engine.path.exists() else 0
-        # The record goes first: an engine without one is never run.
-        engine.path.with_suffix(".json").unlink(missing_ok=True)
-        engine.path.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot delete {engine.path}: {error.strerror}.") from error
-    return size
+def _stem(name: str, backend: str, precision: str | None) -> str:
+    """A pattern for the records of an ONNX's name; of one that goes on with ".", too."""
+    return f"{glob.escape(name)}.{backend}.{precision or '*'}"
+
+
+def _records(stem: str) -> list[Path]:
+    return sorted(engines_folder().glob(f"{stem}.json"))
 
 
 def _spec_of(onnx: Path) -> str:
@@ -256,26 +278,21 @@ def _spec_of(onnx: Path) -> str:
     return onnx.stem if onnx.stem in known_specs() or not beside.is_file() else str(beside)
 
 
-def _record(path: Path) -> EngineRecord:
+def _read(path: Path) -> BuiltEngine | InputError:
+    """An engine by its record; the error where that is damaged."""
     try:
-        return parsed(EngineRecord, json.loads(path.read_text(encoding="utf-8")), f"The engine's record {path}")
+        record = parsed(EngineRecord, json.loads(path.read_text(encoding="utf-8")), "it")
     except OSError as error:
-        raise InputError(f"Cannot read the engine's record {path}: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"The engine's record {path} is damaged ({error}): delete it and build again.") from error
-
-
-def _cannot_write(path: Path, error: OSError) -> InputError:
+        reason = error.strerror or str(error)
+    except (ValueError, InputError) as error:
+        reason = str(error).removesuffix(".")
+    else:
+        return BuiltEngine(record, path.with_suffix(".engine"))
     return InputError(
-        f"Cannot write {path}: {error.strerror or error}; make room there, or choose another folder with "
-        "METRABS_ROS_CACHE."
+        f"The engine's record {path} is damaged ({reason}): build the engine again, or delete the record with "
+        "`metrabs-engine clean`."
     )
 
 
-@contextmanager
-def _reason_kept() -> Iterator[None]:
-    """Lets a second OSError pass: the first is the one that is reported."""
-    try:
-        yield
-    except OSError:
-        return
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,48 @@ def test_whatever_changes_the_choice_is_noted(spec: ModelSpec, key: str) -> None
     machine = auto_backend._machine(spec)
     assert key in machine
     assert auto_backend._place(spec, machine) != auto_backend._place(spec, machine | {key: "another"})
+
+
+def install(site: Path, name: str, version: str) -> None:
+    """Puts a distribution's description there, as pip does."""
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nName: none\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["tensorrt", "tensorrt_cu12", "tensorrt-rtx-cu99", "pycuda", "cuda-python", "onnxruntime_gpu"]
+)
+def test_what_is_installed_later_is_measured(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """An engine was built elsewhere; what runs it comes later, and then in another version."""
+    built(spec)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    runtimes = Runtimes(monkeypatch, {"openvino": 0.01})
+    assert "tensorrt_rtx is left out" in open_fastest(spec).reason
+    runtimes.pauses_s["tensorrt_rtx"] = 0.001
+    assert open_fastest(spec).backend_name == "openvino", "nothing tells that it is here"
+    install(tmp_path / "site", name, "10.1")
+    assert open_fastest(spec).backend_name == "tensorrt_rtx"
+    runtimes.opened.clear()
+    install(tmp_path / "site", "unrelated", "1.0")
+    assert open_fastest(spec).backend_name == "tensorrt_rtx"
+    assert runtimes.opened == ["tensorrt_rtx"]
+    shutil.rmtree(tmp_path / "site" / f"{name}-10.1.dist-info")
+    install(tmp_path / "site", name, "10.2")
+    runtimes.opened.clear()
+    open_fastest(spec)
+    assert "openvino" in runtimes.opened
+
+
+def test_a_distribution_without_a_description_is_passed_over(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = auto_backend._machine(spec)
+    (tmp_path / "site" / "tensorrt-10.1.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert auto_backend._machine(spec) == before
 
 
 def test_a_kept_runtime_that_cannot_be_opened_any_more_is_measured_anew(

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tensorrt_rtx as trt
-from engines_for_tests import SMALL, built, refusal, small_spec
+from engines_for_tests import ADA, SMALL, built, here, refusal, small_spec
+from fake_gpu import FakeDevice
 from networks_for_tests import pose_network
 
 from metrabs_ros.backends.onnx_graphs.lowered import folded
@@ -22,6 +24,7 @@ from metrabs_ros.build_engine import Reports, build_engine, build_if_missing
 from metrabs_ros.built_engines import BuildOptions, built_engines
 from metrabs_ros.engine import open_engine
 from metrabs_ros.model_spec import find_spec, known_specs, load_spec
+from metrabs_ros.quantize import quantize
 from metrabs_ros.weights import find_weights
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -134,6 +137,29 @@ def test_a_second_builder_waits_and_takes_what_the_first_built(tmp_path: Path, c
     assert waited == ["Another process is building small.tensorrt_rtx.fp32.engine; waiting for it."]
 
 
+def test_what_is_quantised_anew_is_built_anew(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path)
+    arguments = (spec, "small", "tensorrt_rtx", BuildOptions("int8", (1, 2, 8)), Reports())
+    path = quantize(spec, 100.0, lambda what, part: None).path
+    first, _ = build_engine(*arguments)
+    assert build_engine(*arguments) == (first, False)
+    requantized = onnx.load(path)
+    (scale,) = (each for each in requantized.graph.initializer if each.name == _activation_scale(requantized))
+    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    onnx.save(requantized, path)
+    second, is_new = build_engine(*arguments)
+    assert is_new
+    assert second.record.network_sha256 == hashlib.sha256(path.read_bytes()).hexdigest() != first.record.network_sha256
+    path.unlink()
+    assert build_engine(*arguments) == (second, False), "nothing newer is there"
+
+
+def _activation_scale(network: onnx.ModelProto) -> str:
+    """Of the image's quantiser."""
+    (quantizer,) = (node for node in network.graph.node if node.op_type == "QuantizeLinear" and "image" in node.input)
+    return str(quantizer.input[1])
+
+
 @pytest.mark.parametrize("content", [b"", b"not a network", pose_network()[:3000]])
 def test_corrupt_onnx_of_the_right_hash(tmp_path: Path, cache: Path, content: bytes) -> None:
     spec = small_spec(tmp_path, content)
@@ -220,6 +246,54 @@ def test_unknown_compute_capabilities_precisions_and_batches(tmp_path: Path) -> 
         lambda: build_engine(spec, "small", "openvino", SMALL, Reports())
     )
     assert "no quantised ONNX of small" in refusal(lambda: built(spec, BuildOptions("int8")))
+
+
+def test_hardware_compatibility_is_nothing_that_tensorrt_rtx_has(tmp_path: Path) -> None:
+    """It only warns of that, and builds for the compute capabilities that it is told."""
+    spec = small_spec(tmp_path)
+    for capabilities in ((), ("8.6",)):
+        options = replace(SMALL, hardware_compatible=True, compute_capabilities=capabilities)
+        text = refusal(lambda options=options: built(spec, options))
+        assert "tensorrt_rtx builds for compute capabilities, whatever the GPU: leave --hardware-compatible out" in text
+    assert built_engines() == []
+
+
+def test_version_compatible_engines_need_a_library_that_the_wheel_of_tensorrt_rtx_lacks(tmp_path: Path) -> None:
+    """TensorRT's lean runtime goes into such engines."""
+    spec = small_spec(tmp_path)
+    before = built(spec)
+    text = refusal(lambda: built(spec, replace(SMALL, version_compatible=True)))
+    assert "TensorRT could not build the engine (" in text
+    assert "libnvinfer_lean.so" in text
+    assert "or without --version-compatible" in text
+    assert built_engines() == [before]
+
+
+@pytest.mark.parametrize(
+    ("options", "without_gpu", "expected"),
+    [
+        (BuildOptions(compute_capabilities=("current",)), True, ("8.9",)),
+        (BuildOptions(compute_capabilities=("12.0", "current", "8.9")), True, ("12.0", "8.9")),
+        (BuildOptions(), True, ()),
+        (BuildOptions(), False, ("8.9",)),
+        (BuildOptions(hardware_compatible=True), False, ()),
+    ],
+)
+def test_the_compute_capabilities_of_a_record(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: BuildOptions,
+    without_gpu: bool,
+    expected: tuple[str, ...],
+) -> None:
+    """On a fake GPU, with a fake builder: the real ones need a GPU for these."""
+    monkeypatch.setattr("metrabs_ros.build_engine.open_device", lambda: FakeDevice(gpu=ADA))
+    monkeypatch.setattr("metrabs_ros.backends.trt.builder.build", lambda *arguments: (b"fake engine", b""))
+    monkeypatch.setattr("metrabs_ros.backends.tensorrt_rtx.BUILDS_WITHOUT_GPU", without_gpu)
+    engine = built(small_spec(tmp_path), options)
+    assert engine.record.compute_capabilities == expected
+    assert engine.record.gpu == ("" if without_gpu else ADA.name)
+    assert here(engine) == engine
 
 
 def test_a_network_for_one_crop_has_a_batch_of_one(tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 from skimage import data
 from typer.testing import CliRunner
 
 from metrabs_ros import benchmark
-from metrabs_ros.cli import bench
+from metrabs_ros.cli import bench, bench_report
 from metrabs_ros.errors import InputError
 
 
@@ -25,10 +28,14 @@ def photo(tmp_path: Path) -> Path:
 
 def test_the_figures_add_up(photo: Path, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
+    plot = tmp_path / "bench.svg"
     options = ["--engine", "blazepose_full", "--rounds", "10", "--crowd-rounds", "3", "--crowd-size", "640x480"]
-    result = CliRunner().invoke(bench.app, [str(photo), *options, "--json", str(target)])
+    # Letters stay text in the SVG, not outlines.
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        result = CliRunner().invoke(bench.app, [str(photo), *options, "--json", str(target), "--plot", str(plot)])
     assert result.exit_code == 0, result.output
     figures = json.loads(target.read_text())
+    assert_plotted(figures, plot.read_text(encoding="utf-8"))
     given = figures["boxes_given"]
     assert [cost["people"] for cost in given] == [1, 2, 4, 8, 16]
     assert set(figures["crops_per_s"]) <= {"1", "2", "4", "8", "16", "32"}
@@ -40,6 +47,33 @@ def test_the_figures_add_up(photo: Path, tmp_path: Path) -> None:
     assert figures["start_up_s"] > 0
     assert 20 < figures["peak_memory_mb"] < 1e5
     assert "cost of 16 people : 1" in result.output
+
+
+def assert_plotted(figures: dict[str, Any], svg: str) -> None:
+    """Titles, axes and legend are there, and each line goes through as many markers as there are figures."""
+    words = [figures["engine"], f"{figures['backend']} ({figures['device']})"]
+    words += ["people", "frames/s", "batch", "crops/s", "boxes given", "found and followed", "paper, RTX 2080 Ti"]
+    for word in words:
+        assert f">{word}</text>" in svg, word
+    markers = [[line.count("<use ") for line in lines_of(axes)] for axes in re.split(r'<g id="axes_\d+">', svg)[1:]]
+    assert markers == [[5, 5, 5], [len(figures["crops_per_s"])]]
+
+
+def lines_of(axes: str) -> list[str]:
+    """The lines with markers, in their order; ticks are markers, too, but not clipped to the axes."""
+    plotted = axes.partition('<g id="legend_')[0]
+    return [line for line in re.split(r'<g id="line2d_\d+">', plotted) if "clip-path" in line and "<use " in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none/plot.png", "No such file"), ("plot.xyz", "'xyz' is not supported")]
+)
+def test_the_file_that_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    figures = {"engine": "small", "backend": "openvino", "device": "CPU", "crops_per_s": {1: 20.0}}
+    figures |= {"boxes_given": [], "people_found": [], "paper_frames_per_s": {1: 128}}
+    with pytest.raises(InputError, match=rf"Cannot write {re.escape(str(tmp_path / name))}: .*{reason}"):
+        bench_report.write(figures, tmp_path / "bench.json", tmp_path / name)
+    assert json.loads((tmp_path / "bench.json").read_text())["engine"] == "small"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8, 16])

@@ -18,7 +18,7 @@ from metrabs_ros.built_engines import BuildOptions
 from metrabs_ros.cli import engine as command
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
-from metrabs_ros.parity import differences
+from metrabs_ros.parity import BOUNDS_MM, differences
 from metrabs_ros.quantize import most_that_fit, quantize
 from metrabs_ros.reference_people import crops_for_choosing, crops_for_measuring
 from metrabs_ros.weights import find_weights
@@ -80,9 +80,30 @@ def test_quantised_networks_are_compiled(spec: ModelSpec) -> None:
 
 
 def test_a_bound_that_no_layer_keeps_is_a_sentence(spec: ModelSpec) -> None:
-    with pytest.raises(InputError, match=r"Not even one layer of small bears INT8 within 80% of 1e-06 mm .* use fp16"):
+    with pytest.raises(InputError, match=r"Not even one layer of small bears INT8 within 64% of 1e-06 mm .* use fp16"):
         quantize(spec, 1e-6, lambda what, part: None)
     assert not quantized_file(spec).exists()
+
+
+def test_part_of_the_bound_is_kept_for_other_crops(spec: ModelSpec) -> None:
+    quantize(spec, 100.0, lambda what, part: None)
+    crops = crops_for_choosing(SIZE)
+    exact, engine = (open_in_precision(spec, "onnxruntime", precision) for precision in ("fp32", "int8"))
+    cost_mm = differences(exact.infer(crops), engine.infer(crops))[0].mean
+    assert quantize(spec, 1.01 * cost_mm / 0.64, lambda what, part: None).layers
+    with pytest.raises(InputError, match="Not even one layer"):
+        quantize(spec, 0.99 * cost_mm / 0.64, lambda what, part: None)
+
+
+def test_the_command_spends_of_the_very_bound_that_verify_holds_it_to(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The small network's only layer costs more."""
+    monkeypatch.setattr(sys, "argv", ["metrabs-engine", "quantize", str(spec.path)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert f"bears INT8 within 64% of {BOUNDS_MM['int8']:g} mm" in capsys.readouterr().err
 
 
 def test_the_most_layers_that_fit() -> None:

@@ -34,6 +34,7 @@ class Fake86:
         self.layers = [SimpleNamespace(name=name, precision=None) for name in LAYERS]
         self.flags: set[str] = {"TF32"}
         self.told: dict[str, Any] = {}
+        self.config: Any = None
         self.shapes: tuple[Any, ...] = ()
 
     def Builder(self, logger: Any) -> Any:
@@ -74,7 +75,8 @@ class Fake86:
                 )
 
             def create_builder_config(self) -> Config:
-                return Config()
+                trt.config = Config()
+                return trt.config
 
             def create_optimization_profile(self) -> Any:
                 def set_shape(*shapes: Any) -> None:
@@ -117,10 +119,11 @@ def test_flags_tell_the_precision_and_decoding_stays_float32(precision: str, fla
 
 
 def test_what_else_is_told() -> None:
-    trt, _ = built(BuildOptions("fp16", (1, 2, 8), workspace_mib=3, version_compatible=True))
+    trt, _ = built(BuildOptions("fp16", (1, 2, 8), workspace_mib=3, version_compatible=True, hardware_compatible=True))
     assert trt.shapes == ("image", (1, 16, 16, 3), (2, 16, 16, 3), (8, 16, 16, 3))
     assert trt.told["workspace"] == 3 << 20
     assert "VERSION_COMPATIBLE" in trt.flags
+    assert trt.config.hardware_compatibility_level == "ampere+"
     assert "timing" not in trt.told
 
 

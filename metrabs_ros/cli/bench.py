@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from metrabs_ros import benchmark
 from metrabs_ros.benchmark import PAPER_FRAMES_PER_S
 from metrabs_ros.camera import Camera
 from metrabs_ros.cli import new_app, run, say_why
-from metrabs_ros.cli.bench_report import shown, write_plot
+from metrabs_ros.cli.bench_report import shown, write
 from metrabs_ros.engine import AUTO
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import Image, open_frames
@@ -96,13 +95,7 @@ def bench(
         "peak_memory_mb": benchmark.peak_memory_mb(),
     }
     shown(console, figures)
-    try:
-        if json_file is not None:
-            json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        if plot is not None:
-            write_plot(plot, figures)
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot write {json_file or plot}: {error}.") from error
+    write(figures, json_file, plot)
 
 
 def _turn_by_turn(

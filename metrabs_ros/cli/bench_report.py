@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from metrabs_ros.errors import InputError
 
 # The paper's cost of 16 people over that of one.
 _PAPER_16_TO_1 = 128 / 41
@@ -38,7 +41,22 @@ def shown(console: Console, figures: dict[str, Any]) -> None:
     console.print(f"start-up {figures['start_up_s']:.1f} s, peak memory {figures['peak_memory_mb']:.0f} MB")
 
 
-def write_plot(path: Path, figures: dict[str, Any]) -> None:
+def write(figures: dict[str, Any], json_file: Path | None, plot: Path | None) -> None:
+    """Raises InputError for a file that cannot be written, or a plot of a kind that matplotlib does not know."""
+    for path, write_one in ((json_file, _write_json), (plot, _write_plot)):
+        if path is None:
+            continue
+        try:
+            write_one(path, figures)
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot write {path}: {error}.") from error
+
+
+def _write_json(path: Path, figures: dict[str, Any]) -> None:
+    path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_plot(path: Path, figures: dict[str, Any]) -> None:
     """Frames and crops per second, drawn by matplotlib into a file of its suffix's kind."""
     from matplotlib.figure import Figure
 

@@ -29,7 +29,7 @@ def build(
         bool, typer.Option("--version-compatible", help="Runs with later TensorRTs of this major version, too.")
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Runs on other GPUs from Ampere on, too.")
+        bool, typer.Option("--hardware-compatible", help="tensorrt: runs on other GPUs from 8.0 (Ampere) on, too.")
     ] = False,
     compute_capability: Annotated[
         list[str] | None,
@@ -69,8 +69,8 @@ def build(
         engine, is_new = build_engine(spec, name, backend, options, Reports(show, console.print), force)
     record = engine.record
     done = f"built in {record.build_seconds:.1f} s" if is_new else "already there"
-    where = ", ".join(record.compute_capabilities) or "any from 8.0 on"
     console.print(
         f"{spec.name}: {done}, {precision}, {'-'.join(map(str, record.options.people))} people, {backend} "
-        f"{record.library_version}, compute capability {where}, {size_shown(record.engine_bytes)}: {engine.path}"
+        f"{record.library_version}, compute capability {record.capabilities_shown}, "
+        f"{size_shown(record.engine_bytes)}: {engine.path}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from metrabs_ros.built_engines import damaged_records
 from metrabs_ros.cli.engine.shown import built_state, console, weights_state
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import known_specs, load_spec
@@ -19,3 +20,5 @@ def list_engines() -> None:
         except InputError as error:
             table.add_row(name, "unusable", "", str(error), "")
     console.print(table)
+    for damage in damaged_records():
+        console.print(damage)

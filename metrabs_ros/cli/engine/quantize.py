@@ -18,7 +18,7 @@ def quantize(
     name: Annotated[str, typer.Argument(help="An engine by name or spec file.")],
     bound: Annotated[
         float, typer.Option(metavar="MM", help="Mean distance that the joints may move; layers that cost more stay.")
-    ] = 0.8 * BOUNDS_MM["int8"],
+    ] = BOUNDS_MM["int8"],
 ) -> None:
     """Make the INT8 network that `build --precision int8` takes, by measuring what each layer costs; takes minutes."""
     spec = load_spec(find_spec(name))
