@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -52,7 +53,7 @@ def build_engine(
     module = _module(backend)
     onnx = checked_onnx(spec)
     needs_gpu = not module.BUILDS_WITHOUT_GPU or builder.CURRENT in options.compute_capabilities
-    gpu = open_device().gpu if needs_gpu else None
+    gpu = _gpu_here() if needs_gpu else None
     order = _Order(spec, spec_argument, backend, module, onnx, _for_network(spec, options), gpu)
 
     def very_same() -> BuiltEngine | None:
@@ -72,7 +73,7 @@ def build_if_missing(spec: ModelSpec, spec_argument: str, backend: str, reports:
         return None
     module = _module(backend)
     onnx = checked_onnx(spec)
-    gpu = open_device().gpu
+    gpu = _gpu_here()
     stale = built_of(onnx.stem, backend)
     options = _for_network(spec, stale[0].record.options if stale else BuildOptions())
     if module.BUILDS_WITHOUT_GPU:
@@ -82,6 +83,12 @@ def build_if_missing(spec: ModelSpec, spec_argument: str, backend: str, reports:
         return None
     built, is_new = _built_unless(order.usable, order, reports)
     return built if is_new else None
+
+
+def _gpu_here() -> Gpu:
+    """Raises InputError where there is none."""
+    with contextlib.closing(open_device()) as device:
+        return device.gpu
 
 
 @dataclass(frozen=True)

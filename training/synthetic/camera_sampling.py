@@ -150,8 +150,23 @@ def crop_up(rng: np.random.Generator, view: View, joints_cam: Floats, body_up: f
         neck, pelvis = joints_cam[JOINT_NAMES.index("neck")], joints_cam[JOINT_NAMES.index("pelvis")]
         up, jitter = neck - pelvis, 0.2
     angle = rng.normal(0, jitter) if rng.random() < 0.9 else rng.uniform(-0.6, 0.6)
-    axis = joints_cam.mean(0) / np.linalg.norm(joints_cam.mean(0))
-    return up * np.cos(angle) + np.cross(axis, up) * np.sin(angle) + axis * (axis @ up) * (1 - np.cos(angle))
+    return _turned(up, joints_cam.mean(0) / np.linalg.norm(joints_cam.mean(0)), angle)
+
+
+def strayed(rng: np.random.Generator, box: Floats, up: Floats, sight: Floats) -> tuple[Floats, Floats]:
+    """A box xywh px and what points up on its crop, [3] in the optical frame, as where a video lost somebody: beside
+    them, too small or too large, and in half of the cases turned about ``sight`` [3] by any angle."""
+    center = box[:2] + box[2:] / 2 + max(box[2:]) * _in_disc(rng, 0.25)
+    sides = box[2:] * np.exp(rng.uniform(-0.4, 0.4))
+    if rng.random() < 0.5:
+        up = _turned(up, sight / np.linalg.norm(sight), rng.uniform(-np.pi, np.pi))
+    return np.array([*(center - sides / 2), *sides]), up
+
+
+def _turned(vector: Floats, axis: Floats, angle: float) -> Floats:
+    """``vector`` [3] turned about the unit vector ``axis`` [3] by ``angle`` rad (Rodrigues)."""
+    c, s = np.cos(angle), np.sin(angle)
+    return vector * c + np.cross(axis, vector) * s + axis * (axis @ vector) * (1 - c)
 
 
 def _in_disc(rng: np.random.Generator, radius: float) -> Floats:

@@ -39,7 +39,8 @@ class StreamConfig:
     """side px of the crops; box_scale: enlargement of tight person boxes; block: examples that share a small set of
     people's shapes; shapes: how many; held_out: what evaluation alone sees; supersampling: rendered px per picture px;
     least_visible: part of the joints that must be seen; body_up: part of the crops that are upright by the body; room:
-    part of the blocks that show adults in a room (module room) instead of anybody anywhere."""
+    part of the blocks that show adults in a room (module room) instead of anybody anywhere; astray: part of the crops
+    that a video would cut where it nearly lost somebody (camera_sampling.strayed)."""
 
     side: int = 256
     box_scale: float = 1.15
@@ -50,6 +51,7 @@ class StreamConfig:
     least_visible: float = 0.2
     body_up: float = 0.25
     room: float = 0.0
+    astray: float = 0.0
 
 
 def examples(
@@ -158,9 +160,10 @@ def _look_at(config: StreamConfig, person: Person, view: View, rng: np.random.Ge
         straight.size,
         config.box_scale,
     )
-    virtual, _ = crop.virtual_cameras(
-        straight, box[None], config.side, camera_sampling.crop_up(rng, view, joints, config.body_up)
-    )
+    up = camera_sampling.crop_up(rng, view, joints, config.body_up)
+    if config.astray and rng.random() < config.astray:
+        box, up = camera_sampling.strayed(rng, box, up, joints.mean(0))
+    virtual, _ = crop.virtual_cameras(straight, box[None], config.side, up)
     if (joints @ virtual.R_crop_cam[0].T)[:, 2].min() < 0.1:
         return None
     return virtual if _part_in_picture(virtual, straight) > rng.uniform(0.2, 0.9) else None
