@@ -33,6 +33,8 @@ SPECIAL_BACKENDS = {
 }
 # In float32 on the CPU: what the others are compared with.
 REFERENCE = "onnxruntime_cpu"
+# Nobody gets these who does not name them.
+NAMED_BACKENDS = {REFERENCE: "OnnxRuntimeCpuNetwork", "onnxruntime_tensorrt": "OnnxRuntimeTensorRtNetwork"}
 # These run what `metrabs-engine build` made.
 BUILT_BACKENDS = {"tensorrt": "TensorRtFullNetwork", "tensorrt_rtx": "TensorRtRtxNetwork"}
 
@@ -285,7 +287,7 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def _network_class(backend: str, weights: Path) -> Any:
-    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS | {REFERENCE: "OnnxRuntimeCpuNetwork"}
+    classes = BACKENDS | SPECIAL_BACKENDS | BUILT_BACKENDS | NAMED_BACKENDS
     if backend != AUTO and backend not in classes:
         raise InputError(f"There is no backend named {backend!r}{nearest(backend, [*classes, AUTO])}.")
     refusals = []

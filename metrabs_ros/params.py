@@ -75,7 +75,7 @@ class NodeParams(CameraParams):
     backend: str = setting(
         AUTO,
         "Runtime of the engine: auto (the fastest exact one here), openvino, openvino_bf16, openvino_gpu, "
-        "openvino_gpu_fp16, onnxruntime, tensorrt, tensorrt_rtx.",
+        "openvino_gpu_fp16, onnxruntime, onnxruntime_tensorrt, tensorrt, tensorrt_rtx.",
     )
     auto_build: bool = setting(
         False, "Whether configuring builds the engine that the backend tensorrt or tensorrt_rtx lacks; takes minutes."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -19,7 +20,7 @@ class OnnxRuntimeNetwork:
     """A session; ``device`` is where it runs. Only the named outputs are fetched."""
 
     backend_name = "onnxruntime"
-    # In this order. TensorRT's is not among them: it would build an engine on the first frame, for minutes.
+    # In this order. TensorRT's, which builds an engine for minutes, is onnxruntime_tensorrt's.
     preferred: tuple[str, ...] = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
     def __init__(self, path: Path, spec: InputSpec, outputs: Sequence[str]) -> None:
@@ -28,7 +29,7 @@ class OnnxRuntimeNetwork:
         # Spinning threads between calls would take the cores from the rest of the robot.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         offered = ort.get_available_providers()
-        providers = [provider for provider in self.preferred if provider in offered]
+        providers = [(provider, self._settings(provider, spec)) for provider in self.preferred if provider in offered]
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exception types have no public common base
@@ -50,6 +51,10 @@ class OnnxRuntimeNetwork:
         self.input_names = [inputs[0].name]
         self.input_shape = [size if isinstance(size, int) else -1 for size in inputs[0].shape]
         self._outputs = list(outputs)
+
+    def _settings(self, provider: str, spec: InputSpec) -> dict[str, Any]:
+        """What a provider is told beyond its name."""
+        return {}
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """One forward pass; the arrays returned are the caller's own."""
