@@ -72,12 +72,13 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class DataSetOptions:
-    """predictions, root, true_boxes, recording, keep: the command's options of these names."""
+    """The command's options of these names."""
 
     predictions: list[Path] | None
     root: Path | None
     true_boxes: bool
     recording: str | None
+    num_aug: int
     keep: Path | None
 
 
@@ -97,6 +98,7 @@ def main(
     recording_of: Annotated[
         str | None, typer.Option("--recording", help="The sequence of --root that a poses.jsonl is of, as TS1.")
     ] = None,
+    num_aug: Annotated[int, typer.Option(help="Data set: views of each person, averaged (the paper on 3DPW: 5).")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Write what the first engine predicted to this .npz.")] = None,
     count: Annotated[int, typer.Option(help="Synthetic: how many people.")] = 500,
     room: Annotated[bool, typer.Option(help="Synthetic: only adults before tilted cameras, half hidden.")] = False,
@@ -125,7 +127,7 @@ def main(
                 raise InputError(
                     "On a data set give one --engine, or several --checkpoint of one configuration's seeds."
                 )
-            options = DataSetOptions(predictions, root, true_boxes, recording_of, keep)
+            options = DataSetOptions(predictions, root, true_boxes, recording_of, num_aug, keep)
             runs = _data_set(protocol, options, truth, _engines(engine, checkpoint, stride), common_joints)
             frame_sheets = []
         else:
@@ -230,7 +232,7 @@ def _seen(protocol: DataSet, engine: Engine, options: DataSetOptions) -> tuple[P
         return truncated_crops.seen(engine, protocol.records(options.root))
     labels = from_records(protocol.records(options.root))
     seen = looks.found_in_pictures if protocol.found and not options.true_boxes else looks.seen_in_records
-    return seen(engine, protocol.records(options.root), labels), labels
+    return seen(engine, protocol.records(options.root), labels, options.num_aug), labels
 
 
 def _beside(found: Poses, labels: Poses, path: Path, name: str, options: DataSetOptions) -> tuple[Poses, Poses]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from metrabs_ros import crop, reconstruct
+from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.camera import Camera
 from metrabs_ros.detector import open_detector
 from metrabs_ros.engine import Engine, open_engine
+from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.model_spec import (
     InputSpec,
     ModelSpec,
@@ -101,33 +103,38 @@ def seen_on_crops(engine: Engine, examples: Sequence[Example], second_look: bool
     second_look: where the engine wants the body upright and it leans, the crop is turned and looked at once more, as
     the runtime does where no detector tells the body's axis; the corners that turning bares are black.
     """
+    spec = engine.spec
+    estimator = PoseEstimator(Engine(replace(spec, crop=replace(spec.crop, box_scale=1.0)), engine.network))
     found = []
     for example in examples:
         side = example.image.shape[0]
         camera = Camera(np.asarray(example.K, np.float64), np.zeros(0), "plumb_bob", (side, side))
         box = np.array([[0.0, 0.0, side, side]])
-        found.append(_seen(engine, example.image, camera, box, np.array([LEVEL_UP]), 1.0, second_look))
-    width = len(engine.spec.joints)
+        up = np.array([LEVEL_UP])
+        found.append(_seen(estimator, example.image, camera, box, up, AugmentedViews.of(1), second_look))
+    width = len(spec.joints)
     return np.concatenate(found) if found else np.zeros((0, width, 3))
 
 
-def seen_in_records(engine: Engine, records: Iterable[Any], labels: Poses) -> Poses:
-    """The poses of a data set's people, their boxes given, beside their labels."""
+def seen_in_records(engine: Engine, records: Iterable[Any], labels: Poses, num_aug: int = 1) -> Poses:
+    """The poses of a data set's people, their boxes given, beside their labels; of ``num_aug`` views each, the mean."""
+    estimator, views = PoseEstimator(engine), AugmentedViews.of(num_aug)
     joints3d, joints2d = [], []
     for record in _labelled(records):
         box, up = np.asarray(record.box, float)[None], np.asarray(record.up, float)[None]
-        seen = _seen(engine, record.image(), record.camera, box, up, engine.spec.crop.box_scale, second_look=True)
+        seen = _seen(estimator, record.image(), record.camera, box, up, views, look_twice=True)
         joints3d.append(seen[0])
         joints2d.append(record.camera.project(seen[0])[0])
     return poses(engine.spec.joints, np.array(joints3d), labels.images, labels.people, np.array(joints2d))
 
 
-def found_in_pictures(engine: Engine, records: Iterable[Any], labels: Poses) -> Poses:
+def found_in_pictures(engine: Engine, records: Iterable[Any], labels: Poses, num_aug: int = 1) -> Poses:
     """Everybody whom the whole runtime, detector and all, finds in the pictures of a data set, numbered by picture.
 
     records: those with 3D labels in the order of labels, whose images say which of them share a picture.
     """
     pipeline = pipeline_of(engine)
+    pipeline.num_aug = num_aug
     joints3d, joints2d, images, people = [], [], [], []
     looked_at: set[str] = set()
     for image, record in zip(labels.images.tolist(), _labelled(records), strict=True):
@@ -150,26 +157,19 @@ def _labelled(records: Iterable[Any]) -> Iterable[Any]:
 
 
 def _seen(
-    engine: Engine, image: Any, camera: Camera, box: Floats, up: Floats, box_scale: float, second_look: bool
+    estimator: PoseEstimator,
+    image: Any,
+    camera: Camera,
+    box: Floats,
+    up: Floats,
+    views: AugmentedViews,
+    look_twice: bool,
 ) -> Floats:
     """[1,J,3] m in the camera's frame of the person in box [1,4]."""
-    joints3d = _once(engine, image, camera, box, up, box_scale)
-    if second_look and engine.spec.crop.upright == "body":
-        torso = Regions(engine.spec.skeleton).torso_axes(joints3d)
+    joints3d = estimator(image, camera, box, up, views).joints3d
+    spec = estimator.engine.spec
+    if look_twice and spec.crop.upright == "body":
+        torso = Regions(spec.skeleton).torso_axes(joints3d)
         if (torso @ (up[0] / np.linalg.norm(up[0])))[0] < _LEAN_COSINE:
-            return _once(engine, image, camera, box, torso, box_scale)
+            return estimator(image, camera, box, torso, views).joints3d
     return joints3d
-
-
-def _once(engine: Engine, image: Any, camera: Camera, box: Floats, up: Floats, box_scale: float) -> Floats:
-    spec = engine.spec
-    virtual, _ = crop.virtual_cameras(camera, box, spec.input.size, up, box_scale)
-    output = engine.infer(crop.warp(image, camera, virtual))
-    on_image, _ = crop.to_image(output.coords2d, virtual, camera)
-    inside = reconstruct.in_fov(output.coords2d, spec.input.size, spec.reconstruction.border) & camera.contains(
-        on_image
-    )
-    in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, virtual.K, inside, output.confidence,
-                                   spec.reconstruction.perspective, spec.reconstruction.mix_3d,
-                                   spec.reconstruction.ridge)  # fmt: skip
-    return crop.to_camera_frame(in_crop, virtual.R_crop_cam)
