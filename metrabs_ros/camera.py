@@ -137,6 +137,22 @@ class Camera:
             scale @ self.K, self.D, self.distortion_model, (round(width * factor_x), round(height * factor_y))
         )
 
+    def check_image(self, image_rgb: NDArray[np.generic]) -> None:
+        """Raises InputError unless the image is [H,W,3] uint8 of this camera's size."""
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
+            raise InputError(
+                f"An image must be [H,W,3] uint8 RGB, got {list(image_rgb.shape)} {image_rgb.dtype}: convert it first."
+            )
+        self.check_size(image_rgb.shape[1], image_rgb.shape[0])
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises InputError unless this camera's images have this size."""
+        if (width, height) != self.size:
+            raise InputError(
+                f"The camera is calibrated for images of {self.size[0]}x{self.size[1]}, got one of {width}x{height}: "
+                "use the calibration of this resolution."
+            )
+
     def project(self, points: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
         """Points [...,3] m in the optical frame -> pixels [...,2] and whether each has an image at all.
 

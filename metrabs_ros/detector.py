@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.detection_spec import AnchorSpec, DetectorSpec
-from metrabs_ros.engine import AUTO, Network, open_network, run_network
+from metrabs_ros.engine import AUTO, Network, open_network
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
+from metrabs_ros.network_input import run_network
 from metrabs_ros.pose import Detections
 
 Floats = NDArray[np.floating]

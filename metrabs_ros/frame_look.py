@@ -24,7 +24,7 @@ from metrabs_ros.messages import (
     stamp_s,
 )
 from metrabs_ros.params import CameraParams, NodeParams
-from metrabs_ros.pipeline import PosePipeline, check_size
+from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.pose import Detections
 from metrabs_ros.reports import Reports
 
@@ -62,7 +62,7 @@ class FrameLook:
         image = messages.image
         if isinstance(image, Image):
             check_image_msg(image)
-            check_size(self._calibration.camera(messages.info, (image.width, image.height)), image.width, image.height)
+            self._calibration.camera(messages.info, (image.width, image.height)).check_size(image.width, image.height)
 
     def __call__(self, messages: CameraMessages, pipeline: PosePipeline) -> FrameResult:
         """The people in a frame. Raises InputError for messages that cannot be used."""

@@ -185,7 +185,7 @@ class PosePipeline:
         Joints are smoothed, and joints2d and the boxes found here follow from the smoothed ones. Raises InputError
         where the image does not fit the camera; the people known so far are kept then.
         """
-        check_image(image_rgb, camera)
+        camera.check_image(image_rgb)
         self.seconds_back = self._tracker.seconds_back(stamp_s)
         if self.seconds_back:
             self.reset()
@@ -202,7 +202,7 @@ class PosePipeline:
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
-        check_image(image_rgb, camera)
+        camera.check_image(image_rgb)
         if boxes is None:
             found = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
             return self._converted(self._poses(image_rgb, camera, found, own_boxes=True)[0], camera)
@@ -280,24 +280,6 @@ class PosePipeline:
             replace(pose, joints3d=joints3d[i], joints2d=joints2d[i], uncertainty=uncertainty[i])
             for i, pose in enumerate(poses)
         ]
-
-
-def check_image(image_rgb: NDArray[np.generic], camera: Camera) -> None:
-    """Raises InputError unless the image is [H,W,3] uint8 of the camera's size."""
-    if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
-        raise InputError(
-            f"An image must be [H,W,3] uint8 RGB, got {list(image_rgb.shape)} {image_rgb.dtype}: convert it first."
-        )
-    check_size(camera, image_rgb.shape[1], image_rgb.shape[0])
-
-
-def check_size(camera: Camera, width: int, height: int) -> None:
-    """Raises InputError unless the camera's images have this size."""
-    if (width, height) != camera.size:
-        raise InputError(
-            f"The camera is calibrated for images of {camera.size[0]}x{camera.size[1]}, got one of {width}x{height}: "
-            "use the calibration of this resolution."
-        )
 
 
 def _detector_spec(spec: ModelSpec) -> Path:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from metrabs_ros.build_engine import checked_onnx, onnx_graphs, quantized_file
 from metrabs_ros.cache_files import write_atomically
-from metrabs_ros.engine import Engine, EngineOutput, network_input
+from metrabs_ros.engine import Engine, EngineOutput
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
+from metrabs_ros.network_input import network_input
 from metrabs_ros.parity import Difference, differences
 from metrabs_ros.reference_people import crops_for_choosing, crops_for_measuring
 

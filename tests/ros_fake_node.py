@@ -16,7 +16,6 @@ import numpy as np
 from metrabs_ros import node
 from metrabs_ros.camera import Camera
 from metrabs_ros.camera_pipelines import CameraPipelines
-from metrabs_ros.pipeline import check_image
 from metrabs_ros.plausibility import PlausibilityParams
 from metrabs_ros.pose import Detections, TrackedPose
 from metrabs_ros.skeleton import Skeleton
@@ -60,7 +59,7 @@ class SlowFakePipeline:
     def process(
         self, image_rgb: np.ndarray, camera: Camera, stamp_s: float, detections: Detections | None = None
     ) -> list[TrackedPose]:
-        check_image(image_rgb, camera)
+        camera.check_image(image_rgb)
         self.seconds_back = max(0.0, self._last_stamp_s - stamp_s)
         if self.seconds_back:
             self.reset()

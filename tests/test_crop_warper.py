@@ -24,8 +24,8 @@ from metrabs_ros.backends.trt.device import DeviceError, OutOfMemoryError
 from metrabs_ros.built_engines import Gpu
 from metrabs_ros.camera import Camera
 from metrabs_ros.crop_plan import NOWHERE
-from metrabs_ros.engine import network_input
 from metrabs_ros.model_spec import InputSpec
+from metrabs_ros.network_input import network_input
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (1920, 1440)

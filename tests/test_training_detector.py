@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
 
 from metrabs_ros.detector import Detector, anchor_centers, box_iou, decoded, open_detector, view_pixels  # noqa: E402
-from metrabs_ros.engine import run_network  # noqa: E402
 from metrabs_ros.errors import InputError  # noqa: E402
 from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
+from metrabs_ros.network_input import run_network  # noqa: E402
 from metrabs_ros.pose import Detections  # noqa: E402
 from tests.training_fakes import fake_person  # noqa: E402
 from training import checkpoint  # noqa: E402

@@ -1,4 +1,4 @@
-// Crops of an image straight into a network's input, a thread a pixel: what crop.made and engine.network_input do.
+// Crops of an image straight into a network's input, a thread a pixel: what crop.made and network_input do.
 // Tests compile it as C++, too.
 
 // As crop_warper.RECORD. Squares count from the first one that is read; one more of black is around them.
