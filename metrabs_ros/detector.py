@@ -85,7 +85,7 @@ class Detector:
 
     def _detect_in(self, image: NDArray[np.uint8], view: View) -> Detections:
         pixels = view_pixels(image, view, self.spec.input.size)
-        outputs = run_network(self._network, self.spec, pixels[None])
+        outputs = run_network(self._network.run, self.spec, pixels[None])
         raw = outputs[self._decoding.boxes].reshape(len(self._anchors), -1)
         logits = outputs[self._decoding.scores].reshape(len(self._anchors))
         return decoded(raw, logits, self._anchors, self._decoding, self.spec.input.size, view)

@@ -127,7 +127,7 @@ class Engine:
         if not count:
             shapes = ((0, joints, 2), (0, joints, 3), (0, joints), 0, (0, joints), (0, joints))
             return EngineOutput(*(np.zeros(shape, np.float32) for shape in shapes))
-        return self._output(run_network(self._network, self.spec, crops), count)
+        return self._output(run_network(self._network.run, self.spec, crops), count)
 
     @property
     def can_warp(self) -> bool:

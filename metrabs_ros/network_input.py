@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.model_spec import ModelSpec
 
-if TYPE_CHECKING:
-    from metrabs_ros.engine import Network
-
 Floats = NDArray[np.float32]
 
 
-def run_network(network: Network, spec: ModelSpec, crops: Floats) -> dict[str, Floats]:
+def run_network(run: Callable[[Floats], dict[str, Floats]], spec: ModelSpec, crops: Floats) -> dict[str, Floats]:
     """crops [N,S,S,3] in 0..1, normalized and laid out as the spec says, through the network in few calls."""
     batch = network_input(spec, crops)
     at_once = spec.input.max_batch if spec.input.dynamic_batch else 1
     if len(batch) <= at_once:
-        return network.run(batch)
-    parts = [network.run(batch[i : i + at_once]) for i in range(0, len(batch), at_once)]
+        return run(batch)
+    parts = [run(batch[i : i + at_once]) for i in range(0, len(batch), at_once)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

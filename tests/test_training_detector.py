@@ -244,7 +244,7 @@ def test_export_says_the_same_in_every_runtime(
     np.testing.assert_allclose(expected[1][:, 144:], all_logits[:, first : first + 72 : 2], rtol=1e-4, atol=1e-4)
     for backend in ("onnxruntime", "openvino"):
         detector = open_detector(spec, backend)
-        outputs = run_network(detector._network, spec, image)
+        outputs = run_network(detector._network.run, spec, image)
         for name, value in zip(("boxes", "scores"), expected, strict=True):
             assert outputs[name].shape == value.shape
             scale = np.abs(value).max()
