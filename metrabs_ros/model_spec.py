@@ -172,6 +172,7 @@ class ModelSpec:
     min_person_score: float = 0.5
     max_vagueness: float = 1.0
     max_carried_vagueness: float = 1.0
+    max_new_vagueness: float = 1.0
     second_look: SecondLookSpec | None = None
     detector: str | None = None
     detection: DetectorSpec | None = None

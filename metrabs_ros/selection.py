@@ -68,6 +68,7 @@ class Selection:
             good &= (
                 plausibility.in_front(joints3d)
                 & ~(own_boxes & (seen.vagueness > spec.max_vagueness))
+                & ~(own_boxes & ~is_named & (seen.vagueness > spec.max_new_vagueness))
                 & ~(is_alone & (seen.vagueness > spec.max_carried_vagueness))
                 & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
                 & plausibility.views_agree(seen.posture_spread, self.plausible)

@@ -32,7 +32,7 @@ def asked_of(monkeypatch: pytest.MonkeyPatch, *offered: str) -> list[list[str]]:
 
     class Session(ort.InferenceSession):  # type: ignore[misc]
         def __init__(self, *arguments: Any, providers: list[str], **options: Any) -> None:
-            asked.append([name for name, _ in providers])
+            asked.append([provider if isinstance(provider, str) else provider[0] for provider in providers])
             super().__init__(*arguments, providers=providers, **options)
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: list(offered))

@@ -42,8 +42,25 @@ def test_two_people_and_no_third_in_the_tree(
     one_look = replace(pipeline.spec, second_look=None)
     monkeypatch.setattr(pipeline.engine, "spec", one_look)
     assert len(pipeline.estimate(frames[0], camera)) == 2
-    monkeypatch.setattr(pipeline.engine, "spec", replace(one_look, max_vagueness=1.0))
-    assert len(pipeline.estimate(frames[0], camera)) > 2
+    for bound in ("max_vagueness", "max_new_vagueness"):
+        alone = replace(one_look, max_vagueness=1.0, max_new_vagueness=1.0)
+        monkeypatch.setattr(pipeline.engine, "spec", alone)
+        assert len(pipeline.estimate(frames[0], camera)) > 2
+        monkeypatch.setattr(pipeline.engine, "spec", replace(alone, **{bound: one_look.max_new_vagueness}))
+        assert len(pipeline.estimate(frames[0], camera)) == 2
+
+
+def test_known_people_may_be_vaguer_than_new_ones(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.reset()
+    for i, image in enumerate(frames[:5]):
+        known = {pose.track_id for pose in pipeline.process(image, camera, i / 30)}
+    assert known
+    monkeypatch.setattr(pipeline.engine, "spec", replace(pipeline.spec, max_new_vagueness=1e-3))
+    assert {pose.track_id for pose in pipeline.process(frames[5], camera, 5 / 30)} == known
+    pipeline.reset()
+    assert pipeline.process(frames[5], camera, 0.0) == []
 
 
 def test_boxes_from_outside_are_believed(
