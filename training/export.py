@@ -49,7 +49,7 @@ class Recipe:
     half: bool = True
     min_person_score: float = 0.5
     max_vagueness: float = 0.15
-    max_new_vagueness: float = 0.095
+    max_new_vagueness: float = 0.105
     max_carried_vagueness: float = 0.125
     second_look: tuple[float, float] | None = (0.84, 0.97)
     mirror: bool = False
