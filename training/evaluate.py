@@ -32,7 +32,7 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.frames import open_frames
 from metrabs_ros.strict import nearest
 from training.protocols import h36m, joints, mpi_inf_3dhp, mupots, recording, threedpw, truncation
-from training.protocols.poses import Poses, from_records, load, save
+from training.protocols.poses import Poses, from_records, is_recording, load, save
 from training.tables import Sheet, rendered
 
 
@@ -237,7 +237,7 @@ def _seen(protocol: DataSet, engine: Engine, options: DataSetOptions) -> tuple[P
 
 def _beside(found: Poses, labels: Poses, path: Path, name: str, options: DataSetOptions) -> tuple[Poses, Poses]:
     """Predictions of a file and the labels that they are judged by."""
-    if options.root is None or not recording.is_recording(path):
+    if options.root is None or not is_recording(path):
         return found, labels
     protocol = PROTOCOLS[name]
     if protocol.by_number:

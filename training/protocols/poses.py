@@ -91,9 +91,14 @@ def poses(joint_names: Sequence[str], joints3d: Any, images: Any, people: Any = 
     )
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file is a poses.jsonl."""
+    return path.suffix == ".jsonl"
+
+
 def load(path: Path) -> Poses:
     """Raises InputError, naming the file, where it cannot be read or lacks something."""
-    if path.suffix == ".jsonl":
+    if is_recording(path):
         return _from_jsonl(path)
     try:
         with np.load(path, allow_pickle=False) as data:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from metrabs_ros.errors import InputError
 from training.protocols.poses import Poses, taken
 from training.protocols.threedpw import nearest
-
-SUFFIX = ".jsonl"
 
 
 def of_recording(labels: Poses, name: str | None, first_frame: int) -> Poses:
@@ -30,7 +27,7 @@ def of_recording(labels: Poses, name: str | None, first_frame: int) -> Poses:
             + (f"; there is no {name!r}." if name else ".")
         )
     chosen = labels[is_wanted]
-    if _is_ambiguous(chosen):
+    if len(set(zip(chosen.group("frame"), chosen.people, strict=True))) < len(chosen):
         choices = ", ".join(sorted(set(full[is_wanted].tolist())))
         raise InputError(f"Several subjects have a recording {name!r}: name one of {choices}.")
     return replace(chosen, images=(chosen.group("frame").astype(int) - first_frame).astype(str))
@@ -41,13 +38,3 @@ def by_place(labels: Poses, predictions: Poses) -> Poses:
     track ids say nothing of who is meant."""
     found = taken(predictions, nearest(labels, predictions), labels)
     return found[np.isfinite(found.joints3d).any((1, 2))]
-
-
-def is_recording(path: Path) -> bool:
-    return path.suffix == SUFFIX
-
-
-def _is_ambiguous(chosen: Poses) -> bool:
-    keys = list(zip(chosen.images, chosen.people, strict=True))
-    by_frame = list(zip(chosen.group("frame"), chosen.people, strict=True))
-    return len(set(by_frame)) < len(set(keys))
