@@ -14,11 +14,11 @@ torch = pytest.importorskip("torch", reason="training/ needs torch: see requirem
 from metrabs_ros import reconstruct as runtime  # noqa: E402
 from metrabs_ros.engine import open_engine  # noqa: E402
 from metrabs_ros.errors import InputError  # noqa: E402
-from metrabs_ros.model_spec import load_spec  # noqa: E402
+from metrabs_ros.model_spec import CropSpec, load_spec  # noqa: E402
 from tests.training_fakes import CONFIG, SIDE, FakePeopleStream  # noqa: E402
 from training import checkpoint, export, losses, reconstruct  # noqa: E402
 from training.export import Recipe  # noqa: E402
-from training.framing import PAPER, Framing  # noqa: E402
+from training.framing import PAPER  # noqa: E402
 from training.heatmap import Grid  # noqa: E402
 from training.losses import RELEASED, LossConfig  # noqa: E402
 from training.model.metrabs import Metrabs, MetrabsConfig  # noqa: E402
@@ -191,7 +191,7 @@ def test_people_are_framed_and_placed_as_in_training(
 
 @dataclass(frozen=True)
 class FakeDataSet(FakePeopleStream):
-    framing: ClassVar[Framing] = PAPER
+    framing: ClassVar[CropSpec] = PAPER
 
 
 def test_a_checkpoint_predicts_densely_where_asked(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from metrabs_ros.model_spec import CropSpec
 from training.config import TrainConfig
 from training.examples import Batch, Example, collate
-from training.framing import RUNTIME, Framing
+from training.framing import RUNTIME
 from training.heatmap import Grid
 from training.losses import LossConfig
 from training.model.metrabs import MetrabsConfig
@@ -52,7 +53,7 @@ class FakePeopleStream:
     """Batch k of a process depends on seed, rank and k only. as_ranks: what so many processes see, in one batch."""
 
     as_ranks: int = 1
-    framing: ClassVar[Framing] = RUNTIME
+    framing: ClassVar[CropSpec] = RUNTIME
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         number = skip

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import CropSpec
 from metrabs_ros.skeleton import Skeleton
 from training.examples import Batch
-from training.framing import Framing
 from training.losses import LossConfig
 from training.model.metrabs import MetrabsConfig
 from training.schedule import Schedule
@@ -24,7 +24,7 @@ class PeopleSource(Protocol):
     """Where batches come from; the same arguments give the same batches."""
 
     @property
-    def framing(self) -> Framing:
+    def framing(self) -> CropSpec:
         """How people lie on its crops."""
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:

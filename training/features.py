@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import CropSpec
 from training.examples import LABELS, Batch, collate, joined, mirrored
-from training.framing import RUNTIME, Framing
+from training.framing import RUNTIME
 from training.negatives import negatives
 from training.skeleton import SKELETON
 from training.synthetic import evaluation_set, stream
@@ -46,7 +47,7 @@ class StoredFeatures:
     earlier: Path | None = None
     earlier_blocks: int = 0
     in_memory: bool = False
-    framing: ClassVar[Framing] = RUNTIME
+    framing: ClassVar[CropSpec] = RUNTIME
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """Rows drawn at random from the parts that are there now. Raises InputError where none is."""

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from metrabs_ros.model_spec import CropSpec, ReconstructionSpec
 from training.losses import LossConfig
 from training.reconstruct import RIDGE
 
-
-@dataclass(frozen=True)
-class Framing:
-    """box_scale: side of a crop over the longer side of a person's box; upright: what points up on it, the "body" or
-    the "world" (metrabs_ros.model_spec.CropSpec)."""
-
-    box_scale: float
-    upright: str
-
-
 # Synthetic crops are framed as the runtime frames what BlazePose's detector finds; data sets as in the paper.
-RUNTIME = Framing(1.25, "body")
-PAPER = Framing(1.0, "world")
+RUNTIME = CropSpec(box_scale=1.25, upright="body")
+PAPER = CropSpec(box_scale=1.0, upright="world")
 
 
-def facts_of(framing: Framing, loss: LossConfig) -> dict[str, Any]:
+def facts_of(framing: CropSpec, loss: LossConfig) -> dict[str, Any]:
     """What a checkpoint keeps of how its network is to be used: as it was trained."""
     reconstruction = {
         "perspective": "weak" if loss.perspective == "weak" else "full",
@@ -37,8 +27,7 @@ def facts_of(framing: Framing, loss: LossConfig) -> dict[str, Any]:
 
 def crop_in(facts: dict[str, Any]) -> CropSpec:
     """How a checkpoint's crops frame people; those written before this was kept are of synthetic people."""
-    framing = Framing(**facts["framing"]) if "framing" in facts else RUNTIME
-    return CropSpec(box_scale=framing.box_scale, upright=framing.upright)
+    return CropSpec(**facts["framing"]) if "framing" in facts else RUNTIME
 
 
 def reconstruction_in(facts: dict[str, Any], stride: int) -> ReconstructionSpec:

@@ -11,8 +11,9 @@ from typing import ClassVar
 import torch
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import CropSpec
 from training.examples import Batch, collate, joined, mirrored
-from training.framing import RUNTIME, Framing
+from training.framing import RUNTIME
 from training.negatives import negatives
 from training.skeleton import SKELETON
 from training.synthetic import evaluation_set, stream
@@ -38,7 +39,7 @@ class SyntheticPeople:
     window: int = 2048
     background: int = 0
     held_out: int = 512
-    framing: ClassVar[Framing] = RUNTIME
+    framing: ClassVar[CropSpec] = RUNTIME
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         own_seed = seed * _SEEDS_A_RUN + rank

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import CropSpec
 from metrabs_ros.skeleton import Skeleton
 from training.augment import Augmentation, AugmentConfig
 from training.augmentation.occlusion import voc_objects
@@ -21,7 +22,7 @@ from training.data.pictures import PictureFile
 from training.data.record import Record
 from training.data.shards import Shards
 from training.examples import Batch, Example, collate
-from training.framing import PAPER, Framing
+from training.framing import PAPER
 from training.skeleton import SKELETON
 
 _VALIDATION_BATCHES = 16
@@ -45,7 +46,7 @@ class ShardedPeople:
     backgrounds: Path | None = None
     side: int = 256
     threads: int = 4
-    framing: ClassVar[Framing] = PAPER
+    framing: ClassVar[CropSpec] = PAPER
 
     def batches(self, batch_size: int, seed: int, skip: int, rank: int) -> Iterator[Batch]:
         """Endless and the same for the same arguments; skipped batches cost reading, not crops."""
