@@ -66,6 +66,11 @@ class CameraPipelines:
         for other in others:
             other.result()
 
+    def release_memory(self) -> None:
+        """What frames have taken is given back; not while ``run`` works."""
+        for pipeline in self._owners:
+            pipeline.release_memory()
+
     def close(self) -> None:
         """Frees the engines."""
         if self._pool is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.detection_spec import AnchorSpec, DetectorSpec
-from metrabs_ros.engine import AUTO, Network, open_network
+from metrabs_ros.engine import AUTO, Network, open_network, release_memory
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import ModelSpec
 from metrabs_ros.network_input import run_network
@@ -74,6 +74,10 @@ class Detector:
     def reset(self) -> None:
         """Begin again with the whole image."""
         self._turn = self._turn_around = 0
+
+    def release_memory(self) -> None:
+        """Give back what runs have taken, where the network can; not while one is under way."""
+        release_memory(self._network)
 
     def close(self) -> None:
         self._network.close()

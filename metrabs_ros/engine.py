@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from metrabs_ros.closing import closed_on_failure
 from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import UNITS, ModelSpec, OutputSpec
@@ -64,6 +64,14 @@ class WarpingNetwork(Protocol):
 
     def run_warped(self, image: NDArray[np.uint8], plan: CropPlan) -> dict[str, Floats] | None:
         """As Network.run; None where it cannot after all, and can_warp is False from then on."""
+
+
+@runtime_checkable
+class ReleasingNetwork(Protocol):
+    """A network that can give back the memory that its runs have taken, and stay open."""
+
+    def release_memory(self) -> None:
+        """Between runs; the next one takes what it needs again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +164,10 @@ class Engine:
         """The bare network on a batch that is already as it wants it."""
         return self._network.run(batch)
 
+    def release_memory(self) -> None:
+        """Give back what runs have taken, where the network can; not while one is under way."""
+        release_memory(self._network)
+
     def close(self) -> None:
         self._network.close()
 
@@ -188,10 +200,8 @@ def open_engine(spec: ModelSpec, backend: str = AUTO) -> Engine:
             f"{spec.name} is an engine of kind {spec.kind}, expected kind pose: give it as the detector instead."
         )
     engine = Engine(spec, open_network(spec, backend, [output.tensor for output in spec.outputs.values()]))
-    with ExitStack() as on_failure:
-        on_failure.callback(engine.close)
+    with closed_on_failure(engine.close):
         _check_outputs(engine)
-        on_failure.pop_all()
     return engine
 
 
@@ -217,16 +227,20 @@ def _check_outputs(engine: Engine) -> None:
         )
 
 
+def release_memory(network: Network) -> None:
+    """Where the network can: what its runs have taken is given back."""
+    if isinstance(network, ReleasingNetwork):
+        network.release_memory()
+
+
 def open_network(spec: ModelSpec, backend: str, outputs: Sequence[str]) -> Network:
     """The network of a spec on a runtime, its weights' sha256 and its input checked."""
     weights = find_weights(spec.weights, spec.path)
     check_hash(weights, spec.weights.sha256)
     network_class = _network_class(backend, weights)
     network: Network = network_class(weights, spec.input, list(dict.fromkeys(outputs)))
-    with ExitStack() as on_failure:
-        on_failure.callback(network.close)
+    with closed_on_failure(network.close):
         check_input(spec, weights, network.input_names, network.input_shape)
-        on_failure.pop_all()
     return network
 
 

@@ -37,7 +37,8 @@ class FrameWorker:
     """Owns the pipelines. Frames are worked on within a session; what is finished after its session is thrown away.
 
     Nothing is published any more once close_session() has returned, and publish() is called for one frame at a time.
-    No frame ends the thread: InputErrors and other exceptions are reported.
+    No frame ends the thread: InputErrors and other exceptions are reported. Without a session the pipelines give back
+    the memory that frames have taken, as soon as none is being worked on.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class FrameWorker:
         self._wait_s = wait_s
         self._slots: FrameSlots[_Frame] = FrameSlots(len(cameras))
         self._delivering = threading.Lock()
+        self._at_work = threading.Lock()
         self._sessions = 0
         self._is_open = False
         self._last_sessions = [0] * len(cameras)
@@ -60,6 +62,11 @@ class FrameWorker:
     def dropped(self, camera: int) -> int:
         """Frames that a newer one replaced before they were worked on."""
         return self._slots.dropped(camera)
+
+    def warm_up(self) -> None:
+        """Runs every network once, after the frames that are being worked on: what they need is there again."""
+        with self._at_work:
+            self.pipelines.warm_up()
 
     def open_session(self) -> None:
         """Begins anew: everybody is forgotten, and nothing of a frame that is being worked on will be published."""
@@ -73,6 +80,7 @@ class FrameWorker:
         with self._delivering:
             self._is_open = False
         self._slots.clear()
+        self._release_memory_unless_open()
 
     def submit(self, camera: int, messages: CameraMessages) -> None:
         self._slots.put(camera, _Frame(self._sessions, messages))
@@ -86,7 +94,17 @@ class FrameWorker:
 
     def _run(self) -> None:
         while (frames := self._slots.take(self._wait_s())) is not None:
-            self.pipelines.run({camera: partial(self._work_on, camera, frame) for camera, frame in frames.items()})
+            with self._at_work:
+                self.pipelines.run({camera: partial(self._work_on, camera, frame) for camera, frame in frames.items()})
+            self._release_memory_unless_open()
+
+    def _release_memory_unless_open(self) -> None:
+        """Whoever has the lock when the session is over does it: close_session(), or the thread after its frames."""
+        if not self._is_open and self._at_work.acquire(blocking=False):
+            try:
+                self.pipelines.release_memory()
+            finally:
+                self._at_work.release()
 
     def _work_on(self, camera: int, frame: _Frame, pipeline: PosePipeline) -> None:
         try:

@@ -53,8 +53,9 @@ def _logged(transition: Transition) -> Transition:
 class PoseNode(LifecycleNode):
     """Subscribes `image` and what belongs to it, publishes people; see NodeParams for the parameters.
 
-    configure loads and warms the engine, activate subscribes, deactivate unsubscribes and takes everybody out of the
-    view, cleanup closes the engine. ``open_pipelines(engine, backend, cameras=, convention=, num_aug=)`` opens it.
+    configure loads and warms the engine, activate subscribes, deactivate unsubscribes, takes everybody out of the view
+    and gives back the memory that frames took, cleanup closes the engine. ``open_pipelines(engine, backend, cameras=,
+    convention=, num_aug=)`` opens it.
     """
 
     def __init__(self, open_pipelines: OpenPipelines = CameraPipelines.from_engine, **kwargs: Any) -> None:
@@ -111,6 +112,7 @@ class PoseNode(LifecycleNode):
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._worker is not None
+        self._worker.warm_up()
         self._worker.open_session()
         for index, camera in enumerate(self._cameras):
             camera.subscribe(functools.partial(self._worker.submit, index), self._worker.dropped(index))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from metrabs_ros.augmented_views import AugmentedViews
 from metrabs_ros.auto_backend import open_fastest
 from metrabs_ros.camera import Camera
+from metrabs_ros.closing import closed_on_failure
 from metrabs_ros.conventions import ENGINE, conversion
 from metrabs_ros.detector import Detector, box_iou, open_detector
 from metrabs_ros.engine import AUTO, Engine, Network, open_engine
@@ -99,10 +99,8 @@ class PosePipeline:
         conversion(spec.skeleton, convention)
         _unit_up(up)
         engine = open_fastest(spec) if backend == AUTO else open_engine(spec, backend)
-        with ExitStack() as on_failure:
-            on_failure.callback(engine.close)
+        with closed_on_failure(engine.close):
             detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
-            on_failure.pop_all()
         return cls(engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, Smoother(smoothing))
 
     def shared(self, around: Callable[[Network], Network], first_id: int, id_step: int) -> PosePipeline:
@@ -211,10 +209,8 @@ class PosePipeline:
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
         """Name, bare forward pass and spec of each network, for measuring what the pipeline adds to them."""
-        networks: list[tuple[str, RunNetwork, ModelSpec]] = [(self.spec.name, self.engine.run_raw, self.spec)]
-        if self._detector is not None:
-            networks.append((self._detector.spec.name, self._detector.run_raw, self._detector.spec))
-        return networks
+        parts: list[Engine | Detector] = [self.engine, *([self._detector] if self._detector else [])]
+        return [(part.spec.name, part.run_raw, part.spec) for part in parts]
 
     def warm_up(self) -> None:
         """Run every network once, so that the first frame is as fast as the others."""
@@ -231,6 +227,12 @@ class PosePipeline:
         self._smoother.reset()
         if self._detector is not None:
             self._detector.reset()
+
+    def release_memory(self) -> None:
+        """Give back what frames have taken, most of all on a GPU; not during one. The next takes it again."""
+        self.engine.release_memory()
+        if self._detector is not None:
+            self._detector.release_memory()
 
     def close(self) -> None:
         """Free the engines; the pipeline cannot be used afterwards."""

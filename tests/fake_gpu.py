@@ -31,7 +31,7 @@ class FakeDevice:
         self.launches = 0
         # Raised where something was captured.
         self.refuses_graphs: DeviceError | None = None
-        # Kernels and what kept them from being compiled, "" where nothing does.
+        # Runs of kernels, and what kept these from being compiled, "" where nothing does.
         self.kernels = 0
         self.refuses_kernels = ""
         self.uploaded = 0

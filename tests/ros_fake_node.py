@@ -92,6 +92,9 @@ class SlowFakePipeline:
     def warm_up(self) -> None:
         say("fake: warm")
 
+    def release_memory(self) -> None:
+        say("fake: memory released")
+
     def reset(self) -> None:
         self._last_stamp_s = -math.inf
         say("fake: reset")

@@ -313,6 +313,18 @@ def test_closing_gives_the_memory_back(backend: str, spec: ModelSpec, crops: np.
     assert free[0] - free[-1] < 32e6
 
 
+def test_memory_is_given_back_between_runs_and_taken_again(engine: Engine, crops: np.ndarray) -> None:
+    """As by a node that is deactivated and activated."""
+    whole = np.concatenate([crops] * (32 // len(crops) + 1))[:32]
+    before = [engine.infer(whole) for _ in range(3)][-1]
+    taken = _free_bytes()
+    engine.release_memory()
+    # The crops alone are 25 MB.
+    assert _free_bytes() - taken > 20e6
+    for _ in range(3):
+        np.testing.assert_allclose(engine.infer(whole).coords3d_rel, before.coords3d_rel, atol=1e-5)
+
+
 def test_the_engine_of_the_backend_is_found_by_its_name(backend: str, spec: ModelSpec, crops: np.ndarray) -> None:
     engine = open_engine(spec, backend)
     assert engine.backend_name == backend

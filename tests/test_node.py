@@ -184,6 +184,16 @@ def test_under_overload_the_newest_frame_is_worked_on_and_memory_is_bounded(doma
     assert rss_after - rss_before < 30, (rss_before, rss_after)
 
 
+def test_memory_is_given_back_when_the_frame_in_work_at_deactivation_is_done(domain: int) -> None:
+    with fake_node(domain, delay_s=0.5) as node, PosePeer(domain) as peer:
+        peer.wait_for_subscribers()
+        peer.send_until(lambda: node.count("fake: working on"), *frame(1), "the engine's beginning")
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert node.count("fake: done") == 0, "the engine is still at work, or this test shows nothing"
+        node.wait_for("fake: memory released")
+        assert node.count("fake: done") == 1
+
+
 def test_nothing_of_a_frame_in_work_is_published_after_deactivation(domain: int) -> None:
     with fake_node(domain, delay_s=0.5) as node, PosePeer(domain) as peer:
         peer.wait_for_subscribers()
@@ -193,6 +203,7 @@ def test_nothing_of_a_frame_in_work_is_published_after_deactivation(domain: int)
         assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
         assert time.monotonic() - asked < 0.5, "deactivation must not wait for the engine"
         assert node.count("fake: done") == 0, "the engine is still at work, or this test shows nothing"
+        assert node.count("fake: memory released") == 0, "of a pipeline at work"
         assert peer.change_state(Transition.TRANSITION_ACTIVATE)
         peer.wait_for_subscribers()
         image, info = frame(1)
@@ -240,6 +251,8 @@ def test_the_lifecycle_with_and_without_possible_transitions(domain: int) -> Non
             assert actions(peer.answer(*frame(1))) == shown(1)
             assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
             peer.wait_until(lambda: peer.images.get_subscription_count() == 0, "the end of the subscription")
+        node.wait_for("fake: memory released", count=2)
+        assert node.count("fake: warm") == 3, "when configured, and each time it is activated"
 
         assert peer.change_state(Transition.TRANSITION_CLEANUP)
         node.wait_for("fake: closed")

@@ -210,6 +210,32 @@ def test_close_gives_everything_back() -> None:
     assert (device.used, device.pinned_arrays, device.graphs, device.closed) == (0, [], [], True)
 
 
+@pytest.mark.parametrize("library", [FakeTrt, FakeRtx, Fake86])
+def test_memory_is_given_back_between_runs_and_taken_again(library: type[FakeTrt]) -> None:
+    device = FakeDevice()
+    network = opened(device, library=library)
+    for i in range(3):
+        assert_is_computed(network, crops(8, seed=i))
+        assert_is_computed_of_warped(network, 3, seed=i)
+        network.release_memory()
+        assert (device.used, device.pinned_arrays, device.graphs, device.closed) == (0, [], [], False)
+        device.refuses_kernels = "compiled already"
+    assert_is_computed(network, crops(8))
+    network.close()
+
+
+def test_a_gpu_that_was_full_is_tried_again_once_memory_was_given_back() -> None:
+    device = FakeDevice(room=SCRATCH_BYTES * 4 + CROP_BYTES * 5)
+    network = opened(device)
+    network.run(crops(8))
+    assert network.at_once < 8
+    device.room = 1 << 30
+    network.release_memory()
+    assert_is_computed(network, crops(8))
+    assert network.at_once == 32
+    network.close()
+
+
 def test_threads_take_turns() -> None:
     network = opened(FakeDevice())
     faults: list[BaseException] = []

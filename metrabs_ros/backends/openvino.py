@@ -64,6 +64,9 @@ class OpenVinoNetwork:
     def device(self) -> str:
         return self.target if self.precision == "f32" else f"{self.target}, {self.precision}"
 
+    def release_memory(self) -> None:
+        self._request.get_compiled_model().release_memory()
+
     def close(self) -> None:
         del self._request
 

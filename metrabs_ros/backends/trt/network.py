@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import threading
@@ -17,6 +16,7 @@ from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError
 from metrabs_ros.backends.trt.messages import logger_of
 from metrabs_ros.backends.trt.tensors import Tensors
+from metrabs_ros.closing import closed_on_failure
 from metrabs_ros.crop_plan import CropPlan
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import InputSpec
@@ -59,17 +59,14 @@ class TensorRtNetwork:
         self._device = device
         self._lock = threading.Lock()
         self._logger = logger_of(trt)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(device.close)
-            with device.current():
-                self._runtime = trt.Runtime(self._logger)
-                if host_code_allowed:
-                    self._runtime.engine_host_code_allowed = True
-                self._engine = self._deserialized(engine)
-                self._tensors = Tensors.of(trt, self._engine, outputs)
-                self._new_context = _context_maker(trt, self._engine)
-                self._buffers = Buffers(self._engine, self._tensors, outputs, device)
-            on_failure.pop_all()
+        with closed_on_failure(device.close), device.current():
+            self._runtime = trt.Runtime(self._logger)
+            if host_code_allowed:
+                self._runtime.engine_host_code_allowed = True
+            self._engine = self._deserialized(engine)
+            self._tensors = Tensors.of(trt, self._engine, outputs)
+            self._new_context = _context_maker(trt, self._engine)
+            self._buffers = Buffers(self._engine, self._tensors, outputs, device)
         self.input_names = [self._tensors.source]
         self.input_shape = list(self._tensors.shapes[self._tensors.source])
         self._at_once = self._tensors.most
@@ -131,15 +128,22 @@ class TensorRtNetwork:
                 said = str(error).rstrip(".")
                 _LOG.warning("Crops are not made on the %s but on the CPU: %s.", self._device.gpu.name, said)
             self._warps_for, self._at_once = None, at_once
-            with self._device.current():
-                self._release_warper()
+            if self._warper is not None:
+                with self._device.current():
+                    self._warper.release()
+            self._warper = None
             return None
+
+    def release_memory(self) -> None:
+        """Gives back all but the engine itself, its weights and kernels: contexts, graphs, buffers. Runs make them
+        again, in as large parts as there is room for then."""
+        with self._lock, self._device.current():
+            self._release()
+            self._at_once = self._tensors.most
 
     def close(self) -> None:
         with self._lock, self._device.current():
-            self._forget_contexts()
-            self._buffers.release()
-            self._release_warper()
+            self._release()
             # All that holds the engine, which holds the weights on the GPU.
             del self._new_context, self._buffers, self._engine, self._runtime
         self._device.close()
@@ -158,6 +162,12 @@ class TensorRtNetwork:
             )
         return engine
 
+    def _release(self) -> None:
+        self._forget_contexts()
+        self._buffers.release()
+        if self._warper is not None:
+            self._warper.release()
+
     def _halve(self, count: int, error: OutOfMemoryError) -> None:
         self._forget_contexts()
         self._buffers.release()
@@ -175,11 +185,6 @@ class TensorRtNetwork:
             count,
             self._at_once,
         )
-
-    def _release_warper(self) -> None:
-        if self._warper is not None:
-            self._warper.release()
-        self._warper = None
 
     def _run_in_parts(self, total: int, put: Callable[[slice], None]) -> dict[str, Floats]:
         """``put`` a part of all crops into the network's input, run it, and so on."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from metrabs_ros.backends.trt.device import Device, open_device
 from metrabs_ros.built_engines import find_built
+from metrabs_ros.closing import closed_on_failure
 
 
 def found(trt: Any, backend: str, onnx: Path, precision: str | None = None) -> tuple[bytes, bool, Device]:
@@ -16,9 +16,7 @@ def found(trt: Any, backend: str, onnx: Path, precision: str | None = None) -> t
     Raises InputError with the command where there is no engine to run.
     """
     device = open_device()
-    with ExitStack() as on_failure:
-        on_failure.callback(device.close)
+    with closed_on_failure(device.close):
         engine = find_built(onnx, backend, trt.__version__, device.gpu, precision)
         content = engine.content()
-        on_failure.pop_all()
     return content, engine.record.options.version_compatible, device
