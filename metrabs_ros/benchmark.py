@@ -6,7 +6,9 @@ Times on a shared machine wander: every ratio is taken from the same frames, the
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -180,5 +182,18 @@ def crops_per_s(pipeline: PosePipeline, rounds: int) -> dict[int, float]:
 
 
 def peak_memory_mb() -> float:
-    """The most that this process has held at once."""
+    """The most that this process has held at once on the host."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def gpu_memory_mb() -> float | None:
+    """What this process holds on NVIDIA GPUs now, MiB, of whatever runtime; None where nvidia-smi does not tell, as
+    where there is none, on a Jetson, whose memory is the host's, and in a container with process ids of its own."""
+    query = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    rows = [[field.strip() for field in line.split(",")] for line in told.splitlines()]
+    own = [row[1] for row in rows if len(row) == 2 and row[0] == str(os.getpid())]
+    return sum(map(float, own)) if own and all(used.isdecimal() for used in own) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def test_the_figures_add_up(photo: Path, tmp_path: Path) -> None:
     assert figures["cost_16_to_1"] == pytest.approx(given[-1]["seconds"] / given[0]["seconds"])
     assert figures["start_up_s"] > 0
     assert 20 < figures["peak_memory_mb"] < 1e5
+    assert figures["gpu_memory_mb"] is None, "on the CPU"
     assert "cost of 16 people : 1" in result.output
 
 
@@ -99,3 +101,28 @@ def test_a_plot_without_matplotlib_is_refused(photo: Path, tmp_path: Path, monke
     result = CliRunner().invoke(bench.app, [str(photo), "--plot", str(tmp_path / "plot.png")])
     assert isinstance(result.exception, InputError)
     assert "--plot needs matplotlib" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("echo 1, 900; echo $PPID, 512; echo $PPID, 100", 612.0),
+        ("echo 1, 900", None),
+        ("echo '$PPID, [N/A]' | sed s/.PPID/$PPID/", None),
+        ("echo No devices were found", None),
+        ("exit 9", None),
+    ],
+)
+def test_gpu_memory_is_what_nvidia_smi_says_of_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, told: float | None
+) -> None:
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text(f"#!/bin/sh\n{says}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert benchmark.gpu_memory_mb() == told
+
+
+def test_gpu_memory_is_unknown_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert benchmark.gpu_memory_mb() is None

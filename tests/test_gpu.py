@@ -21,7 +21,7 @@ from metrabs_ros import crop
 from metrabs_ros.backends.trt.crop_warper import CropWarper
 from metrabs_ros.backends.trt.device import Device, DeviceError, OutOfMemoryError, open_device
 from metrabs_ros.backends.trt.network import TensorRtNetwork
-from metrabs_ros.benchmark import crowd
+from metrabs_ros.benchmark import crowd, gpu_memory_mb
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision
 from metrabs_ros.built_engines import BuildOptions, built_engines
 from metrabs_ros.camera import Camera
@@ -323,6 +323,14 @@ def test_memory_is_given_back_between_runs_and_taken_again(engine: Engine, crops
     assert _free_bytes() - taken > 20e6
     for _ in range(3):
         np.testing.assert_allclose(engine.infer(whole).coords3d_rel, before.coords3d_rel, atol=1e-5)
+
+
+def test_the_benchmark_sees_the_memory_on_the_gpu(engine: Engine, crops: np.ndarray) -> None:
+    engine.infer(crops)
+    used_mb = gpu_memory_mb()
+    if used_mb is None:
+        pytest.skip("nvidia-smi tells nothing of this process (a container, or a Jetson)")
+    assert 20 < used_mb < 20e3
 
 
 def test_the_engine_of_the_backend_is_found_by_its_name(backend: str, spec: ModelSpec, crops: np.ndarray) -> None:

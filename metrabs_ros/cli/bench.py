@@ -93,6 +93,8 @@ def bench(
         "cost_16_to_1": given[-1].seconds / given[0].seconds,
         "paper_frames_per_s": PAPER_FRAMES_PER_S,
         "peak_memory_mb": benchmark.peak_memory_mb(),
+        # Buffers have grown to the largest batch by now, and stay so.
+        "gpu_memory_mb": benchmark.gpu_memory_mb(),
     }
     shown(console, figures)
     write(figures, json_file, plot)

@@ -38,7 +38,8 @@ def shown(console: Console, figures: dict[str, Any]) -> None:
             )
         console.print(table)
     console.print(f"cost of 16 people : 1 = {figures['cost_16_to_1']:.1f} (paper {_PAPER_16_TO_1:.1f}, RTX 2080 Ti)")
-    console.print(f"start-up {figures['start_up_s']:.1f} s, peak memory {figures['peak_memory_mb']:.0f} MB")
+    on_gpu = f", on the GPU {figures['gpu_memory_mb']:.0f} MB" if figures["gpu_memory_mb"] is not None else ""
+    console.print(f"start-up {figures['start_up_s']:.1f} s, peak memory {figures['peak_memory_mb']:.0f} MB{on_gpu}")
 
 
 def write(figures: dict[str, Any], json_file: Path | None, plot: Path | None) -> None:
