@@ -32,7 +32,7 @@ class PeopleFinder:
         self._detector = detector
         self._regions = regions
         self._estimator = estimator
-        self._body_upright = self._engine.spec.crop.upright == "body"
+        self._body_upright = self._engine.spec.crop.body_upright
 
     def detected(self, image_rgb: Image, max_views: int | None = None, near: Floats | None = None) -> Detections:
         """By all views of the image or the next ``max_views`` in turn, one of them around the box ``near`` [4] instead.

@@ -80,6 +80,10 @@ class CropSpec:
     mirror_about: str = "middle"
     gamma: float = 1.0
 
+    @property
+    def body_upright(self) -> bool:
+        return self.upright == "body"
+
     def __post_init__(self) -> None:
         _one_of("crop: upright", self.upright, UPRIGHT)
         _one_of("crop: focal", self.focal, FOCAL)

@@ -38,7 +38,7 @@ class Selection:
         self.min_score = 0.0
         skeleton = engine.spec.skeleton
         self._engine = engine
-        self._body_upright = engine.spec.crop.upright == "body"
+        self._body_upright = engine.spec.crop.body_upright
         self._regions = regions
         self._bones = np.array(skeleton.edges, np.intp).reshape(-1, 2)
         self._typical_bones_m = bone_lengths(skeleton)

@@ -26,7 +26,7 @@ class Whereabouts:
     def __init__(self, tracker: Tracker, regions: Regions, engine: Engine, views_per_frame: int | None) -> None:
         self._tracker, self._regions, self._engine = tracker, regions, engine
         self.views_per_frame = views_per_frame
-        self._body_upright = engine.spec.crop.upright == "body"
+        self._body_upright = engine.spec.crop.body_upright
         self._frames_missed = 0
 
     def carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_]]:

@@ -136,6 +136,9 @@ def test_parts_of_people_are_cut_for_the_engine(tree: Callable[[str], tuple[Path
     refused = run.invoke(evaluate.app, [*asked, "--predictions", "poses.npz"])
     assert refused.exit_code == 2
     assert "makes its own crops" in refused.output
+    refused = run.invoke(evaluate.app, [*asked, "--engine", "blazepose_full", "--num-aug", "5"])
+    assert refused.exit_code == 2
+    assert "looks once at crops of its own, got --num-aug 5" in refused.output
 
 
 @pytest.mark.parametrize("protocol", ["3dhp", "3dpw"])

@@ -208,7 +208,7 @@ def _data_set(
     if engines and root is None:
         raise InputError("An engine needs pictures: give --root, the data set's folder, instead of --truth.")
     if engines:
-        runs = [_seen(protocol, engine, options) for engine in engines]
+        runs = _seen(name, engines, options)
     elif protocol.cut and root is not None:
         raise InputError(f"{name} makes its own crops of a data set: give --engine or --checkpoint, or --truth FILE.")
     else:
@@ -224,15 +224,18 @@ def _data_set(
     ]
 
 
-def _seen(protocol: DataSet, engine: Engine, options: DataSetOptions) -> tuple[Poses, Poses]:
-    """What an engine sees on a data set, and the true poses."""
+def _seen(name: str, engines: list[Engine], options: DataSetOptions) -> list[tuple[Poses, Poses]]:
+    """What each engine sees on a data set, and the true poses."""
     from training.protocols import looks, truncated_crops
 
+    protocol = PROTOCOLS[name]
     if protocol.cut:
-        return truncated_crops.seen(engine, protocol.records(options.root))
+        if options.num_aug != 1:
+            raise InputError(f"{name} looks once at crops of its own, got --num-aug {options.num_aug}: leave it out.")
+        return [truncated_crops.seen(engine, protocol.records(options.root)) for engine in engines]
     labels = from_records(protocol.records(options.root))
     seen = looks.found_in_pictures if protocol.found and not options.true_boxes else looks.seen_in_records
-    return seen(engine, protocol.records(options.root), labels, options.num_aug), labels
+    return [(seen(engine, protocol.records(options.root), labels, options.num_aug), labels) for engine in engines]
 
 
 def _beside(found: Poses, labels: Poses, path: Path, name: str, options: DataSetOptions) -> tuple[Poses, Poses]:

@@ -168,7 +168,7 @@ def _seen(
     """[1,J,3] m in the camera's frame of the person in box [1,4]."""
     joints3d = estimator(image, camera, box, up, views).joints3d
     spec = estimator.engine.spec
-    if look_twice and spec.crop.upright == "body":
+    if look_twice and spec.crop.body_upright:
         torso = Regions(spec.skeleton).torso_axes(joints3d)
         if (torso @ (up[0] / np.linalg.norm(up[0])))[0] < _LEAN_COSINE:
             return estimator(image, camera, box, torso, views).joints3d
