@@ -157,6 +157,19 @@ def test_mupots_detection_rate_is_over_people_and_the_rest_over_sequences() -> N
     assert cell(every, "ours", "PCK ↑") == pytest.approx((1 / 3 + 1) / 2)
 
 
+def test_mupots_variants_count_more_joints() -> None:
+    truth = people(2, sequence=["TS1", "TS1"])
+    bent = truth.joints3d + 0.17 * np.array([name == "spine" for name in J17])[:, None]
+    found = Poses(J17, bent, truth.images, truth.people, truth.joints2d)
+    every, *_ = mupots.evaluate(found, truth, "ours")
+    off = 0.17 * 3**0.5
+    assert cell(every, "ours", "MPJPE ↓") == pytest.approx(0, abs=1e-12)
+    assert cell(every, "ours, 16 joints", "MPJPE ↓") == pytest.approx(off / 16)
+    assert cell(every, "ours, 17 joints", "MPJPE ↓") == pytest.approx(off / 17)
+    few = mupots.evaluate(found, truth, "ours", wanted=joints.FOURTEEN)[0]
+    assert "ours, 16 joints" not in few.rows
+
+
 def test_mupots_rescales_bones_for_universal_skeletons_only() -> None:
     truth = people(2, sequence=["TS1", "TS1"])
     truth = Poses(J17, truth.joints3d, truth.images, truth.people, truth.joints2d, truth.joints3d * 1.3, truth.groups)

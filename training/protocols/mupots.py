@@ -15,6 +15,12 @@ from training.protocols.poses import Floats, Poses, taken
 from training.tables import Column, Sheet
 
 JOINTS = joints.SEVENTEEN
+# Beside the 14 joints of the published tables: all, without and with the root, which is never off relative to itself.
+VARIANTS = {
+    "": joints.FOURTEEN,
+    ", 16 joints": tuple(name for name in JOINTS if name != "pelvis"),
+    ", 17 joints": JOINTS,
+}
 # The official script matches by all of the 14 joints but the top of the head.
 MATCHED_BY = joints.FOURTEEN[1:]
 MATCH_PX = 40.0
@@ -49,15 +55,20 @@ def evaluate(predictions: Poses, truth: Poses, name: str, wanted: tuple[str, ...
         absolute, relative = _distances(found.joints3d, true3d, wanted, rescaled=skeleton == "universal")
         for kept in ("all", "matched"):
             rows = np.ones(len(truth), bool) if kept == "all" else index >= 0
-            per_sequence = {
-                s: _figures(absolute, relative, index, rows, sequences == s)
-                for s in sorted(set(sequences), key=_number)
-            }
-            *means, _ = np.ma.masked_invalid(list(per_sequence.values())).mean(axis=0).filled(np.nan).tolist()
+            means: dict[str, list[float]] = {}
+            by_sequence: dict[str, list[float]] = {}
+            for variant, names in _variants(wanted).items():
+                judged = [joint in names for joint in wanted]
+                each = {
+                    f"{name}, {s}": _figures(absolute[:, judged], relative[:, judged], index, rows, sequences == s)
+                    for s in sorted(set(sequences), key=_number)
+                }
+                *mean, _ = np.ma.masked_invalid(list(each.values())).mean(axis=0).filled(np.nan).tolist()
+                means[name + variant] = [*mean, metrics.detection_rate(index)]
+                by_sequence = by_sequence or each
             title = f"MuPoTS-3D, {skeleton}, {kept} annotations"
-            table = {name: [*means, metrics.detection_rate(index)]}
-            table |= {f"{name}, {s}": values for s, values in per_sequence.items()}
-            sheets.append(Sheet(title, COLUMNS, table, _PAPER.get((skeleton, kept), {}), _notes(wanted)))
+            published = _PAPER.get((skeleton, kept), {})
+            sheets.append(Sheet(title, COLUMNS, means | by_sequence, published, _notes(wanted)))
     return [*sheets, _roots(found, truth, name, wanted)]
 
 
@@ -87,13 +98,12 @@ def matches(truth: Poses, predictions: Poses) -> NDArray[np.intp]:
 
 
 def _distances(found: Floats, truth: Floats, names: tuple[str, ...], rescaled: bool) -> tuple[Floats, Floats]:
-    """[N,14] absolute and root-relative ones."""
-    judged = [name in joints.FOURTEEN for name in names]
+    """[N,J] absolute and root-relative ones."""
     root = joints.root_of(names)
     if rescaled:
         found = joints.with_bone_lengths_of(found, truth, names)
     relative = metrics.distances(metrics.root_relative(found, root), metrics.root_relative(truth, root))
-    return metrics.distances(found, truth)[:, judged], relative[:, judged]
+    return metrics.distances(found, truth), relative
 
 
 def _figures(
@@ -113,9 +123,17 @@ def _roots(found: Poses, truth: Poses, name: str, wanted: tuple[str, ...]) -> Sh
     return Sheet("MuPoTS-3D, roots", _ROOT_COLUMNS, {name: figures}, {}, (note,))
 
 
+def _variants(wanted: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Those whose joints are there; of fewer than 14, what there is."""
+    return {variant: names for variant, names in VARIANTS.items() if not variant or set(names) <= set(wanted)}
+
+
 def _notes(wanted: tuple[str, ...]) -> tuple[str, ...]:
     count = sum(name in joints.FOURTEEN for name in wanted)
-    return (f"{count} joints; means over sequences, detection rate over all people. MPJPE is over those found.",)
+    return (
+        f"{count} joints where no number is named; means over sequences, detection rate over all people.",
+        "MPJPE is over those found.",
+    )
 
 
 def _number(sequence: str) -> tuple[int, str]:
