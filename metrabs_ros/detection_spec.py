@@ -27,6 +27,8 @@ class DetectorSpec:
     """Decoding of a BlazePose-style detector: per anchor a box and key points relative to the anchor's centre, px.
 
     center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
+    nms_iou: overlap of their boxes above which two detections are the same person; nms_iou_across_views: where they
+    come from two views and differ in size, too, as those of views that cut somebody off do.
     """
 
     boxes: str
@@ -37,6 +39,7 @@ class DetectorSpec:
     radius_keypoint: int
     score_threshold: float = 0.5
     nms_iou: float = 0.3
+    nms_iou_across_views: float = 0.3
 
     def __post_init__(self) -> None:
         for key, index in (("center_keypoint", self.center_keypoint), ("radius_keypoint", self.radius_keypoint)):

@@ -15,7 +15,7 @@ from metrabs_ros.auto_backend import open_fastest
 from metrabs_ros.camera import Camera
 from metrabs_ros.closing import closed_on_failure
 from metrabs_ros.conventions import ENGINE, conversion
-from metrabs_ros.detector import Detector, box_iou, open_detector
+from metrabs_ros.detector import Detector, open_detector
 from metrabs_ros.engine import AUTO, Engine, Network, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
@@ -28,7 +28,7 @@ from metrabs_ros.selection import NOBODY, Carried, Selection
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.smoothing import Smoother, SmoothingParams
 from metrabs_ros.tracking import Tracker, TrackingParams
-from metrabs_ros.whereabouts import Whereabouts
+from metrabs_ros.whereabouts import Whereabouts, same_people
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -38,8 +38,6 @@ Pose = TypeVar("Pose", bound=Pose3D)
 DEFAULT_ENGINE = "metrabs_base"
 # World up in the optical frame of a level camera.
 LEVEL_UP = (0.0, -1.0, 0.0)
-# A detection that overlaps a carried person by this much is that person.
-_SAME_BOX_IOU = 0.3
 
 
 class PosePipeline:
@@ -193,7 +191,7 @@ class PosePipeline:
         carried, is_named = self._whereabouts.carried(camera, stamp_s)
         near = self._whereabouts.looked_back_at(stamp_s)
         fresh = self._finder.detected(image_rgb, self._whereabouts.view_budget(bool(len(carried))), near)
-        same = box_iou(fresh.boxes, carried.boxes) > _SAME_BOX_IOU
+        same = same_people(fresh, carried)
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
         poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True, vouched=~alone), camera)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrabs_ros.camera import Camera
+from metrabs_ros.detector import box_iou
 from metrabs_ros.engine import Engine
 from metrabs_ros.pose import Detections
 from metrabs_ros.regions import Regions
@@ -18,6 +19,9 @@ Floats = NDArray[np.float64]
 _CARRY_S = 0.5
 # For so long after somebody was lost the detector looks again and again where that was.
 _LOOK_BACK_S = 1.0
+# The detection that overlaps a carried person most is that person, from this overlap (intersection over union) on;
+# others may be of somebody beside them, up to that one.
+_SAME_IF_BEST_IOU, _SAME_IOU = 0.3, 0.6
 
 
 class Whereabouts:
@@ -55,3 +59,10 @@ class Whereabouts:
         if self.views_per_frame is None or not self._engine.scores_people:
             return None
         return self.views_per_frame if somebody_known else 2 * self.views_per_frame
+
+
+def same_people(fresh: Detections, carried: Detections) -> NDArray[np.bool_]:
+    """[N,M]: which of N detections are which of M carried people."""
+    iou = box_iou(fresh.boxes, carried.boxes)
+    is_best = iou == iou.max(0, initial=0.0)
+    return (iou > _SAME_IOU) | (is_best & (iou > _SAME_IF_BEST_IOU))

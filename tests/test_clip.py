@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from clip_truth import HIPS, NEAR, hips_of
 
-from demo.clip import clip_path
+from demo.clip import FOV_DEG, clip_path
+from metrabs_ros.camera import Camera
+from metrabs_ros.frames import open_frames
+from metrabs_ros.pipeline import PosePipeline
 
 pytestmark = pytest.mark.slow
 
@@ -68,3 +72,21 @@ def test_nobody_else_is_there_and_ids_last(frames: list[dict]) -> None:
     by_length = sorted((everybody.count(track_id) for track_id in set(everybody)), reverse=True)
     print("frames per track:", by_length)
     assert sum(by_length[2:]) <= 0.05 * len(everybody)
+
+
+def test_who_stands_beside_somebody_is_found_as_well() -> None:
+    """The man of one frame twice, less than half his height apart: the squares around the two overlap by half."""
+    with open_frames(clip_path()) as opened:
+        image = next(itertools.islice(opened, 80, None)).image_rgb
+    pipeline = PosePipeline.from_engine(backend="openvino")
+    camera = Camera.from_fov(FOV_DEG, (image.shape[1], image.shape[0]))
+    x, y, w, h = (int(value) for value in min(pipeline.estimate(image, camera), key=lambda pose: pose.box[0]).box)
+    aside, margin = int(0.4 * h), 10
+    rows = slice(y - margin, y + h + margin)
+    image = image.copy()
+    image[rows, x - margin + aside : x + w + margin + aside] = image[rows, x - margin : x + w + margin].copy()
+    as_video = [pipeline.process(image, camera, i / 30) for i in range(24)][-1]
+    for found in (pipeline.estimate(image, camera), as_video):
+        left = sorted(pose.box[0] for pose in found if pose.box[0] < x + w + aside)
+        assert left == pytest.approx([x, x + aside], abs=0.2 * w), [pose.box for pose in found]
+    pipeline.close()

@@ -139,15 +139,26 @@ def test_overlap_of_known_boxes() -> None:
 def test_suppressing_keeps_the_best_and_nothing_that_overlaps_it(seed: int, count: int, limit: float) -> None:
     rng = np.random.default_rng(seed)
     given_people = Detections.from_boxes(boxes_of(count, seed), rng.permutation(count) / 20)
-    kept = suppressed(given_people, limit)
+    one_view = np.zeros(count, np.intp)
+    kept = suppressed(given_people, one_view, limit, 0.0)
     assert (np.diff(kept.scores) <= 0).all()
     overlaps = box_iou(kept.boxes, kept.boxes)
     assert (overlaps[~np.eye(len(kept), dtype=bool)] <= limit).all()
     for box, score in zip(given_people.boxes, given_people.scores, strict=True):
         better = kept.boxes[kept.scores >= score]
         assert (box_iou(box[None], better) > limit).any() or (better == box).all(-1).any()
-    again = suppressed(kept, limit)
+    again = suppressed(kept, one_view[: len(kept)], limit, 0.0)
     np.testing.assert_array_equal(again.boxes, kept.boxes)
+
+
+def test_views_differ_about_the_same_person_more_than_one_view_does_about_two() -> None:
+    """Two boxes that overlap by a good 0.4: side by side, or one in the other, as views that cut somebody off say."""
+    beside = np.array([[0, 0, 10, 10.0], [4, 0, 10, 10]])
+    within = np.array([[0, 0, 10, 10.0], [1, 1, 6.5, 6.5]])
+    for boxes, of_view, kept in ((beside, [3, 3], 2), (beside, [3, 4], 2), (within, [3, 3], 2), (within, [3, 4], 1)):
+        assert 0.4 < box_iou(boxes, boxes)[0, 1] < 0.45
+        people = Detections.from_boxes(boxes, np.array([0.9, 0.8]))
+        assert suppressed(people, np.array(of_view), 0.6, 0.3).scores.tolist() == [0.9, 0.8][:kept]
 
 
 def test_the_astronaut_is_found(detector: Detector) -> None:

@@ -118,7 +118,7 @@ def main(
             _only_synthetic(predictions, truth, root)
             opened = _engines(engine, checkpoint, stride)
             runs = _synthetic(opened, count, seed or [0], second_look, room)
-            frame_sheets = [_pictures(opened, frames, one, detector) for one in seed or [0]] if frames else []
+            frame_sheets = [_pictures(opened, frames, one, detector, room) for one in seed or [0]] if frames else []
         elif protocol == "agreement":
             runs = [[_agreement(_engines(engine, checkpoint, stride), reference, pictures, fov, every)]]
             frame_sheets = []
@@ -170,7 +170,7 @@ def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look:
     return runs
 
 
-def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str] | None) -> Sheet:
+def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str] | None, room: bool) -> Sheet:
     from training.protocols import looks, synthetic_frames
     from training.synthetic import evaluation_set
 
@@ -179,7 +179,8 @@ def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str
         pipelines = {name: looks.pipeline_of(engine) for name, engine in named}
     else:
         pipelines = {f"{name}, {d}": looks.pipeline_of(engine, d) for name, engine in named for d in detectors}
-    return synthetic_frames.evaluate(pipelines, evaluation_set.frames(frames, seed=evaluation_set.SEED + seed))
+    drawn = evaluation_set.room_frames if room else evaluation_set.frames
+    return synthetic_frames.evaluate(pipelines, drawn(frames, seed=evaluation_set.SEED + seed))
 
 
 def _agreement(engines: list[Engine], reference: str, pictures: Path | None, fov: float, every: int) -> Sheet:

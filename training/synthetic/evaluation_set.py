@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from training.examples import Example
+from training.synthetic import room
 from training.synthetic.clothes import sampled_outfit
 from training.synthetic.frame import Frame, frame_of
 from training.synthetic.people import posed_person
@@ -48,6 +49,18 @@ def frames(count: int, size: tuple[int, int] | None = None, seed: int = SEED) ->
             stock = sampled_stock(np.random.default_rng([seed, 2, number // _PER_STOCK]), held_out=True)
         rng = np.random.default_rng([seed, 3, number])
         scene = sampled_scene(rng, stock, size)
+        assert scene is not None
+        yield frame_of(scene, rng)
+
+
+def room_frames(count: int, seed: int = SEED) -> Iterator[Frame]:
+    """As ``frames``, of one or two adults before tilted cameras (module room)."""
+    stock: Stock | None = None
+    for number in range(count):
+        if stock is None or number % _PER_STOCK == 0:
+            stock = room.sampled_stock(np.random.default_rng([seed, 6, number // _PER_STOCK]), held_out=True)
+        rng = np.random.default_rng([seed, 7, number])
+        scene = room.sampled_scene(rng, stock)
         assert scene is not None
         yield frame_of(scene, rng)
 
