@@ -16,6 +16,7 @@ PACKAGE = ROOT / "metrabs_ros"
 # may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "closing": set(),
     "strict": {"errors"},
     "skeleton": {"errors"},
     "pose": set(),
@@ -47,10 +48,10 @@ MAY_IMPORT = {
     "weights": {"errors", "weights_spec"},
     "cache_files": {"errors"},
     "built_engines": {"cache_files", "errors", "model_spec", "strict", "weights"},
-    "backends": {"built_engines", "crop_plan", "errors", "model_spec", "weights"},
+    "backends": {"built_engines", "closing", "crop_plan", "errors", "model_spec", "weights"},
     "network_input": {"model_spec"},
     "released": {"errors", "joint_transform", "model_spec", "skeleton", "strict", "weights"},
-    "engine": {"backends", "crop_plan", "errors", "model_spec", "network_input", "strict", "weights"},
+    "engine": {"backends", "closing", "crop_plan", "errors", "model_spec", "network_input", "strict", "weights"},
     "build_engine": {"backends", "built_engines", "cache_files", "engine", "errors", "model_spec", "weights"},
     "auto_build": {"build_engine", "model_spec"},
     "reference_people": {"errors", "model_spec"},
@@ -74,11 +75,11 @@ MAY_IMPORT = {
     "selection": {
         "camera", "engine", "estimator", "plausibility", "pose", "regions", "typical_body",
     },
-    "whereabouts": {"camera", "engine", "pose", "regions", "selection", "tracking"},
+    "whereabouts": {"camera", "detector", "engine", "pose", "regions", "selection", "tracking"},
     "pipeline": {
-        "augmented_views", "auto_backend", "camera", "conventions", "detector", "engine", "errors", "estimator",
-        "finder", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton", "smoothing", "tracking",
-        "whereabouts",
+        "augmented_views", "auto_backend", "camera", "closing", "conventions", "detector", "engine", "errors",
+        "estimator", "finder", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton", "smoothing",
+        "tracking", "whereabouts",
     },
     "shared_networks": {"engine"},
     "camera_pipelines": {"conventions", "pipeline", "shared_networks"},
