@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from metrabs_ros import crop  # noqa: E402
+from metrabs_ros.backends.trt.crop_warper import CropWarper  # noqa: E402
 from metrabs_ros.backends.trt.device import open_device  # noqa: E402
 from metrabs_ros.backends.trt.network import TensorRtNetwork  # noqa: E402
 from metrabs_ros.benchmark import crowd  # noqa: E402
@@ -74,6 +75,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-gpu-") as cache:
         os.environ["METRABS_ROS_CACHE"] = cache
         part("machine", lambda: machine(given.backend))
+        part("crops alone", crops_alone)
         for precision in ("fp32", "fp16"):
             for work in (build, measure):
                 part(f"{work.__name__} {precision}", functools.partial(work, given.backend, precision))
@@ -91,6 +93,51 @@ def machine(backend: str) -> None:
     module = importlib.import_module(f"metrabs_ros.backends.{backend}")
     versions = f"{backend} {module.library.__version__}, Python {sys.version.split()[0]}"
     print(f"{device.gpu} through {type(device).__name__}, {versions}")
+    device.close()
+
+
+def crops_alone() -> None:
+    """How long crops take to be made on the CPU and to go up, and to be made on the GPU, turn by turn, and how many of
+    their pixels differ by more than 0.02. Needs no engine."""
+    spec = load_spec(find_spec("metrabs_base"))
+    people = [np.rint(255 * each).astype(np.uint8) for each in crops_for_measuring(spec.input.size)]
+    device = open_device()
+    print(f"| {SIZE[0]} x {SIZE[1]}, crops alone | people | CPU, median (best) ms | GPU | GPU over CPU | differ |")
+    with device.current():
+        warper = CropWarper(device, spec.input)
+        for lens, camera in CAMERAS.items():
+            for count in PEOPLE:
+                scene = crowd(people, count, SIZE)
+                virtual, _ = crop.virtual_cameras(camera, scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
+                there, back = (device.pinned((count, *people[0].shape), np.float32) for _ in range(2))
+                address = device.allocated(there.nbytes)
+                took: dict[str, list[float]] = {"CPU": [], "GPU": []}
+                for _ in range(RUNS):
+                    for place, times in took.items():
+                        begun = time.perf_counter()
+                        plan = crop.planned(camera, virtual)
+                        if place == "CPU":
+                            there[:] = crop.made(scene.image, plan)
+                            device.upload(address, there)
+                        else:
+                            warper.show(scene.image, plan)
+                            warper.put(slice(0, count), address)
+                        device.synchronize()
+                        times.append(time.perf_counter() - begun)
+                device.download(back, address)
+                device.synchronize()
+                made = back.reshape(count, 3, *people[0].shape[:2]).transpose(0, 2, 3, 1)
+                off = (np.abs((made if spec.input.layout == "NCHW" else back) - there).max(-1) > 0.02).mean()
+                cpu, gpu = (np.array(times[RUNS // 6 :]) * 1e3 for times in took.values())
+                print(
+                    f"| {lens} | {count} | {np.median(cpu):.2f} ({cpu.min():.2f}) | {np.median(gpu):.2f} "
+                    f"({gpu.min():.2f}) | {np.median(gpu) / np.median(cpu):.2f} | {100 * off:.3f} % |",
+                    flush=True,
+                )
+                device.free(address)
+                for pinned in (there, back):
+                    device.free_pinned(pinned)
+        warper.release()
     device.close()
 
 

@@ -18,7 +18,7 @@ from training.examples import collate  # noqa: E402
 from training.model.blazepose_tower import BlazePoseTower  # noqa: E402
 from training.pool import Pool, held_out  # noqa: E402
 from training.recolour import recoloured  # noqa: E402
-from training.render_pool import write  # noqa: E402
+from training.render_pool import streams, write  # noqa: E402
 from training.skeleton import JOINT_NAMES  # noqa: E402
 from training.sprint import Sprint  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
@@ -53,6 +53,17 @@ def test_a_pool_takes_in_what_is_new_and_mirrors_half(tmp_path: Path) -> None:
     hips = [JOINT_NAMES.index(name) for name in ("left_hip", "right_hip")]
     assert len({round(float(value), 3) for value in batch.joints3d[people][:, hips, 0].abs().ravel()}) <= 4 * 9
     assert len(next(held_out(tmp_path))) == 4
+
+
+def test_what_is_rendered_is_what_a_config_asks_for(tmp_path: Path) -> None:
+    training, held_out = streams("heavy_tower_rooms")
+    assert training.room == held_out.room == 0.5
+    assert held_out.held_out
+    assert not training.held_out
+    (tmp_path / "other.py").write_text("from tests.training_fakes import CONFIG\n", encoding="utf-8")
+    with pytest.raises(InputError, match="only SyntheticPeople are rendered"):
+        streams(str(tmp_path / "other.py"))
+    assert streams(None)[1].held_out
 
 
 def test_a_full_pool_reads_no_more_and_an_empty_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +105,7 @@ def test_colours_change_and_nothing_else() -> None:
     assert torch.allclose(grey, grey[..., :1, :1].expand_as(grey), atol=1e-6)
 
 
-@pytest.mark.parametrize(("encoder_rate", "fixed"), [(0.0, 0), (1e-3, 0), (1e-3, 20)])
+@pytest.mark.parametrize(("encoder_rate", "fixed"), [(0.0, 0), (1e-3, 0), (1e-3, 14)])
 def test_only_what_shall_be_trained_is(encoder_rate: float, fixed: int) -> None:
     one = Sprint(CONFIG, CPU, 1e-3, encoder_rate, fixed)
     one.begin()

@@ -30,7 +30,6 @@ from training.config import TrainConfig, load_config
 from training.ema import FastEma
 from training.examples import Batch
 from training.model import metrabs
-from training.model.blazepose_encoder import train_from_block
 from training.pool import Pool, held_out
 from training.recolour import recoloured
 from training.tensor_sizes import by_size
@@ -62,12 +61,12 @@ class Sprint:
 
     def begin(self) -> None:
         """After the weights are there: who is trained, how fast."""
-        encoder = self.model.encoder
+        metrabs.fix_first_blocks(self.model, self.fixed_blocks)
+        if self.config.fixed_depthwise:
+            metrabs.fix_depthwise(self.model)
         self.model.freeze_encoder(self.encoder_rate == 0)
-        if self.encoder_rate:
-            train_from_block(encoder, self.fixed_blocks)
         groups = [{"params": list(self.model.head.parameters()), "base": self.rate, "weight_decay": 1e-2}]
-        trained = [p for p in encoder.parameters() if p.requires_grad]
+        trained = [p for p in self.model.encoder.parameters() if p.requires_grad]
         for size, tensors in by_size(trained):
             groups.append({"params": tensors, "base": self.encoder_rate * size, "weight_decay": 0.0})
         # Fused, it can leave a step out without waiting for the device to say that it is not finite.
