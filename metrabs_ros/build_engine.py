@@ -22,6 +22,7 @@ from metrabs_ros.built_engines import (
     EngineRecord,
     Gpu,
     built_of,
+    check_gpu,
     engine_file,
     engines_folder,
     find_built,
@@ -53,7 +54,7 @@ def build_engine(
     module = _module(backend)
     onnx = checked_onnx(spec)
     needs_gpu = not module.BUILDS_WITHOUT_GPU or builder.CURRENT in options.compute_capabilities
-    gpu = _gpu_here() if needs_gpu else None
+    gpu = _gpu_here(backend) if needs_gpu else None
     order = _Order(spec, spec_argument, backend, module, onnx, _for_network(spec, options), gpu)
 
     def very_same() -> BuiltEngine | None:
@@ -73,7 +74,7 @@ def build_if_missing(spec: ModelSpec, spec_argument: str, backend: str, reports:
         return None
     module = _module(backend)
     onnx = checked_onnx(spec)
-    gpu = _gpu_here()
+    gpu = _gpu_here(backend)
     stale = built_of(onnx.stem, backend)
     options = _for_network(spec, stale[0].record.options if stale else BuildOptions())
     if module.BUILDS_WITHOUT_GPU:
@@ -85,9 +86,10 @@ def build_if_missing(spec: ModelSpec, spec_argument: str, backend: str, reports:
     return built if is_new else None
 
 
-def _gpu_here() -> Gpu:
-    """Raises InputError where there is none."""
+def _gpu_here(backend: str) -> Gpu:
+    """Raises InputError where there is none, or none that the backend runs on."""
     with contextlib.closing(open_device()) as device:
+        check_gpu(backend, device.gpu)
         return device.gpu
 
 

@@ -22,6 +22,9 @@ from metrabs_ros.weights import cache_folder, file_hash
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 # Of the GPUs that engines are built for where none is named.
 _LEAST_CAPABILITY = "8.0"
+# Of the GPUs that TensorRT for RTX runs on; all from _RTX_FROM on besides.
+_RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9")
+_RTX_FROM = "12.0"
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,17 @@ def build_command(spec: str, backend: str, precision: str | None = None, gpu: Gp
 def runs_on(capabilities: tuple[str, ...], capability: str) -> bool:
     """Whether what is built for these compute capabilities, () for all from 8.0 on, runs on a GPU of that one."""
     return capability in capabilities if capabilities else _numbers(capability) >= _numbers(_LEAST_CAPABILITY)
+
+
+def check_gpu(backend: str, gpu: Gpu) -> None:
+    """Raises InputError where the backend's library runs on no such GPU, whatever an engine is built for."""
+    if backend != "tensorrt_rtx" or gpu.compute_capability in _RTX_CAPABILITIES:
+        return
+    if _numbers(gpu.compute_capability) < _numbers(_RTX_FROM):
+        raise InputError(
+            f"TensorRT for RTX does not run on the {gpu.name}, compute capability {gpu.compute_capability}, but on "
+            f"{', '.join(_RTX_CAPABILITIES)} and from {_RTX_FROM} on: choose another backend, tensorrt for one."
+        )
 
 
 def engines_folder() -> Path:

@@ -17,6 +17,7 @@ from metrabs_ros.model_spec import ModelSpec, load_spec
 
 SMALL = BuildOptions("fp32", (1, 2, 8))
 ADA = Gpu("NVIDIA RTX 4090", "8.9", "580.1")
+HOPPER = Gpu("NVIDIA H200", "9.0", "580.159.04")
 TURING = Gpu("NVIDIA RTX 2080 Ti", "7.5", "580.1")
 
 

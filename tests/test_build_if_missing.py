@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engines_for_tests import ADA, SMALL, TURING, built, refusal, small_spec
+from engines_for_tests import ADA, HOPPER, SMALL, TURING, built, refusal, small_spec
 from fake_gpu import FakeDevice
 from networks_for_tests import pose_network
 
@@ -136,3 +136,14 @@ def test_a_node_on_another_gpu_builds_for_that_one_too(
     engine = build_if_missing(spec, "small", "tensorrt_rtx", Reports())
     assert (engine and engine.record.compute_capabilities) == after
     assert build_if_missing(spec, "small", "tensorrt_rtx", Reports()) is None
+
+
+def test_nothing_is_built_for_a_gpu_that_tensorrt_for_rtx_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its library refuses such an engine at run time: seen on an H200."""
+    fake_gpu(monkeypatch, HOPPER)
+    text = refusal(lambda: build_if_missing(small_spec(tmp_path), "small", "tensorrt_rtx", Reports()))
+    assert text.startswith("TensorRT for RTX does not run on the NVIDIA H200, compute capability 9.0")
+    assert text.endswith("choose another backend, tensorrt for one.")
+    assert built_engines() == []

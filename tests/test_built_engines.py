@@ -12,7 +12,7 @@ import onnx
 import pytest
 import tensorrt_rtx as trt
 import yaml
-from engines_for_tests import ADA, SMALL, TURING, built, here, refusal, small_spec
+from engines_for_tests import ADA, HOPPER, SMALL, TURING, built, here, refusal, small_spec
 from fake_gpu import FakeDevice
 from full_disk import run_with_room_for
 
@@ -131,6 +131,25 @@ def test_the_gpu_is_let_go_where_there_is_nothing_to_run(tmp_path: Path, monkeyp
     engine.path.write_bytes(b"changed")
     assert "is not the engine that was built" in refusal(found)
     assert [device.closed for device in devices] == [True, False, True]
+
+
+@pytest.mark.parametrize(("capability", "is_refused"), [("8.7", True), ("9.0", True), ("12.1", False), ("13.0", False)])
+def test_gpus_that_tensorrt_for_rtx_leaves_out_are_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, is_refused: bool
+) -> None:
+    """Not sent to build an engine that cannot run either."""
+    device = FakeDevice(gpu=replace(HOPPER, compute_capability=capability))
+    monkeypatch.setattr(opening, "open_device", lambda: device)
+    built(small_spec(tmp_path))
+
+    def found() -> tuple[bytes, bool, Device]:
+        return opening.found(trt, "tensorrt_rtx", tmp_path / "small.onnx")
+
+    if is_refused:
+        assert f"does not run on the NVIDIA H200, compute capability {capability}" in refusal(found)
+        assert device.closed
+    else:
+        found()
 
 
 def test_a_damaged_record_is_in_no_other_engines_way(tmp_path: Path, cache: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -149,9 +150,14 @@ def test_crops_made_on_the_gpu_are_those_of_the_cpu(device: Device, lens: str) -
         warper.release()
         device.free(address)
         device.free_pinned(back)
-    # Where a pixel lies on the edge between two of OpenCV's steps of 1/32 px, rounding decides.
-    assert (difference > 1e-4).mean() < 1e-4
     assert difference.max() < 0.2
+    if cv2.__version__ < "5":
+        # Where a pixel lies on the edge between two of OpenCV's steps of 1/32 px, rounding decides.
+        assert (difference > 1e-4).mean() < 1e-4
+    else:
+        # OpenCV 5 has no such steps, the kernel has: on noise that shows.
+        assert difference.mean() < 0.002
+        assert (difference > 0.03).mean() < 1e-3
 
 
 def test_a_full_gpu_says_so_and_goes_on(device: Device) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,8 +11,9 @@ import onnxruntime as ort
 import pytest
 from engines_for_tests import small_spec
 from networks_for_tests import SIZE, computed
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from metrabs_ros.backends.onnx_graphs.lowered import decoding_nodes, folded, with_decoding
+from metrabs_ros.backends.onnx_graphs.lowered import decoding_nodes, folded, lowered, with_decoding
 from metrabs_ros.build_engine import network_in, open_in_precision
 from metrabs_ros.engine import open_engine
 from metrabs_ros.model_spec import find_spec, load_spec
@@ -41,6 +43,24 @@ def test_the_lowered_network_is_near_float32_and_decodes_in_it() -> None:
     assert {types[name] for node in soft for name in (*node.input, *node.output)} == {onnx.TensorProto.FLOAT}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert {types[node.output[0]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
+
+
+def test_what_later_versions_of_onnx_runtime_cast_twice_is_cast_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime 1.30 does; here its converter is this version's, with every cast repeated."""
+
+    def repeating(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+        converted = convert_float_to_float16(model, **options)
+        converted.graph.node.extend([node for node in converted.graph.node if node.op_type == "Cast"])
+        return converted
+
+    path = find_weights(small_spec(tmp_path).weights, tmp_path / "small.yaml")
+    expected = onnx.load_from_string(lowered(path, "fp16"))
+    monkeypatch.setattr("metrabs_ros.backends.onnx_graphs.lowered.convert_float_to_float16", repeating)
+    once = onnx.load_from_string(lowered(path, "fp16"))
+    assert list(once.graph.node) == list(expected.graph.node)
+    assert any(node.op_type == "Cast" for node in once.graph.node)
 
 
 def test_decoding_is_what_follows_a_softmax() -> None:

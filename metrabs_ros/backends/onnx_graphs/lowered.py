@@ -28,6 +28,7 @@ def lowered(path: Path, precision: str) -> bytes:
     """
     model = folded(path)
     model = convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(decoding_nodes(model)))
+    _drop_repeated(model.graph)
     if precision == "bf16":
         _halves_to_bfloat16(model)
     return model.SerializeToString()
@@ -70,6 +71,18 @@ def decoding_nodes(model: onnx.ModelProto) -> set[str]:
             reached.add(node.name)
             tensors.update(node.output)
     return reached
+
+
+def _drop_repeated(graph: onnx.GraphProto) -> None:
+    """Later versions of ONNX Runtime's converter cast what several nodes read once for each of them, under one name."""
+    made: set[str] = set()
+    kept = []
+    for node in graph.node:
+        if not made.issuperset(node.output):
+            kept.append(node)
+        made.update(node.output)
+    graph.ClearField("node")
+    graph.node.extend(kept)
 
 
 def _halves_to_bfloat16(model: onnx.ModelProto) -> None:

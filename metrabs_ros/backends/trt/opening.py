@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metrabs_ros.backends.trt.device import Device, open_device
-from metrabs_ros.built_engines import find_built
+from metrabs_ros.built_engines import check_gpu, find_built
 from metrabs_ros.closing import closed_on_failure
 
 
@@ -17,6 +17,7 @@ def found(trt: Any, backend: str, onnx: Path, precision: str | None = None) -> t
     """
     device = open_device()
     with closed_on_failure(device.close):
+        check_gpu(backend, device.gpu)
         engine = find_built(onnx, backend, trt.__version__, device.gpu, precision)
         content = engine.content()
     return content, engine.record.options.version_compatible, device
