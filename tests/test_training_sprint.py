@@ -21,6 +21,7 @@ from training.recolour import recoloured  # noqa: E402
 from training.render_pool import streams, write  # noqa: E402
 from training.skeleton import JOINT_NAMES  # noqa: E402
 from training.sprint import Sprint  # noqa: E402
+from training.train import _train  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 from training.watched import Watched  # noqa: E402
 
@@ -155,6 +156,11 @@ def test_weights_travel_in_parts_and_come_back(tmp_path: Path, monkeypatch: pyte
         assert torch.allclose(other.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="Nothing in"):
         begin_with(torch.nn.Linear(2, 2), files[0])
+    _train(CONFIG, tmp_path / "run", until=0, start_from=files)
+    network, _, facts = export.restored(tmp_path / "run" / "step-0000000")
+    assert facts["joints"] == list(JOINT_NAMES)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
 
 
 def test_an_engine_gives_its_weights_back(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@
     python -m training.sprint heavy_tower POOL OUT --seconds 150 --batch-size 256
     python -m training.sprint heavy_tower POOL OUT --seconds 300 --start-from OUT/heads-0.safetensors \\
         --stages whole=3e-4:1.2e-4:0
+    python -m training.train heavy_tower RUN --until 0 --start-from OUT/whole-0.safetensors \\
+        --start-from OUT/whole-1.safetensors
 
-The heads come first, on the encoder as it is, then everything at once: heads that know nothing yet would spoil what the
-encoder knows (Kumar et al. 2022, "Fine-tuning can distort pretrained features"). Rates go down with time, not steps, as
-nobody knows beforehand how many steps there will be; so a sprint cannot be resumed exactly, training.train can.
+The last line makes a checkpoint of the parts, for training.export. The heads come first, on the encoder as it is, then
+everything at once: heads that know nothing yet would spoil what the encoder knows (Kumar et al. 2022, "Fine-tuning can
+distort pretrained features"). Rates go down with time, not steps, as nobody knows beforehand how many steps there will
+be; so a sprint cannot be resumed exactly, training.train can.
 """
 
 from __future__ import annotations

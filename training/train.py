@@ -34,8 +34,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     config: Annotated[str, typer.Argument(help="A name in training/configs, or a .py file that defines CONFIG.")],
     run: Annotated[Path, typer.Argument(help="Folder of checkpoints and TensorBoard events; resumed where it exists.")],
-    until: Annotated[int | None, typer.Option(help="Stop, with a checkpoint, after this many updates in all.")] = None,
-    start_from: Annotated[Path | None, typer.Option(help="A checkpoint, or file, of weights to begin with.")] = None,
+    until: Annotated[
+        int | None, typer.Option(min=0, help="Stop, with a checkpoint, after this many updates in all; 0: none.")
+    ] = None,
+    start_from: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint, or files (a sprint's parts), of weights to begin with.")
+    ] = None,
 ) -> None:
     """Train until the config's steps are done, or --until; resume by giving the same command again."""
     try:
@@ -63,7 +67,7 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _train(config: TrainConfig, run: Path, until: int | None, start_from: Path | None) -> None:
+def _train(config: TrainConfig, run: Path, until: int | None, start_from: list[Path] | None) -> None:
     keep_freed_memory()
     device, rank, world = _processes()
     if config.threads is not None:
@@ -72,10 +76,12 @@ def _train(config: TrainConfig, run: Path, until: int | None, start_from: Path |
     saved = checkpoint.latest(run)
     if saved is not None:
         trainer.resume(saved)
-    elif start_from is not None:
-        trainer.begin_with(start_from)
-    last = min(config.steps, until or config.steps)
+    for place in start_from or [] if saved is None else []:
+        trainer.begin_with(place)
+    last = config.steps if until is None else min(config.steps, until)
     stop = _asked_to_stop()
+    if last == 0 and saved is None:
+        trainer.save(run, {"errors": {}})
     with Journal(run, trainer.step, last, quiet=rank > 0) as journal:
         stream = _survivable(config, trainer, journal)
         while trainer.step < last and not stop.is_set():
