@@ -8,7 +8,8 @@ the part of the index that training never opens.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,24 +44,23 @@ def crops(count: int, config: StreamConfig | None = None) -> list[Example]:
 def frames(count: int, size: tuple[int, int] | None = None, seed: int = SEED) -> Iterator[Frame]:
     """The first ``count`` whole frames (of ``size`` px if given), with 1..6 people each; those of another ``seed``
     are other people in other scenes."""
-    stock: Stock | None = None
-    for number in range(count):
-        if stock is None or number % _PER_STOCK == 0:
-            stock = sampled_stock(np.random.default_rng([seed, 2, number // _PER_STOCK]), held_out=True)
-        rng = np.random.default_rng([seed, 3, number])
-        scene = sampled_scene(rng, stock, size)
-        assert scene is not None
-        yield frame_of(scene, rng)
+    return _frames_of(count, sampled_stock, functools.partial(sampled_scene, size=size), seed, 2)
 
 
 def room_frames(count: int, seed: int = SEED) -> Iterator[Frame]:
     """As ``frames``, of one or two adults before tilted cameras (module room)."""
-    stock: Stock | None = None
+    return _frames_of(count, room.sampled_stock, room.sampled_scene, seed, 6)
+
+
+def _frames_of(
+    count: int, stock_of: Callable[..., Stock], scene_of: Callable[..., Scene | None], seed: int, lane: int
+) -> Iterator[Frame]:
+    """``lane``: what keeps their dice apart from those of other sets; the next number is taken, too."""
     for number in range(count):
-        if stock is None or number % _PER_STOCK == 0:
-            stock = room.sampled_stock(np.random.default_rng([seed, 6, number // _PER_STOCK]), held_out=True)
-        rng = np.random.default_rng([seed, 7, number])
-        scene = room.sampled_scene(rng, stock)
+        if number % _PER_STOCK == 0:
+            stock = stock_of(np.random.default_rng([seed, lane, number // _PER_STOCK]), held_out=True)
+        rng = np.random.default_rng([seed, lane + 1, number])
+        scene = scene_of(rng, stock)
         assert scene is not None
         yield frame_of(scene, rng)
 
