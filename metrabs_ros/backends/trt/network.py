@@ -128,9 +128,8 @@ class TensorRtNetwork:
                 said = str(error).rstrip(".")
                 _LOG.warning("Crops are not made on the %s but on the CPU: %s.", self._device.gpu.name, said)
             self._warps_for, self._at_once = None, at_once
-            if self._warper is not None:
-                with self._device.current():
-                    self._warper.release()
+            with self._device.current():
+                self._release_warper()
             self._warper = None
             return None
 
@@ -165,6 +164,9 @@ class TensorRtNetwork:
     def _release(self) -> None:
         self._forget_contexts()
         self._buffers.release()
+        self._release_warper()
+
+    def _release_warper(self) -> None:
         if self._warper is not None:
             self._warper.release()
 
