@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,14 +30,15 @@ import numpy as np  # noqa: E402
 
 from metrabs_ros import crop  # noqa: E402
 from metrabs_ros.backends.trt.crop_warper import CropWarper  # noqa: E402
-from metrabs_ros.backends.trt.device import open_device  # noqa: E402
+from metrabs_ros.backends.trt.device import Device, open_device  # noqa: E402
 from metrabs_ros.backends.trt.network import TensorRtNetwork  # noqa: E402
 from metrabs_ros.benchmark import crowd  # noqa: E402
 from metrabs_ros.build_engine import Reports, build_engine, open_in_precision  # noqa: E402
 from metrabs_ros.built_engines import BuildOptions  # noqa: E402
 from metrabs_ros.camera import Camera  # noqa: E402
+from metrabs_ros.crop_plan import CropPlan  # noqa: E402
 from metrabs_ros.engine import REFERENCE, Engine, open_engine  # noqa: E402
-from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
+from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec  # noqa: E402
 from metrabs_ros.parity import BOUNDS_MM, check, differences  # noqa: E402
 from metrabs_ros.reference_people import crops_for_measuring  # noqa: E402
 
@@ -97,48 +99,76 @@ def machine(backend: str) -> None:
 
 
 def crops_alone() -> None:
-    """How long crops take to be made on the CPU and to go up, and to be made on the GPU, turn by turn, and how many of
-    their pixels differ by more than 0.02. Needs no engine."""
+    """How long crops take to be made on the CPU and to go up, and to be made on the GPU, and how many of their pixels
+    differ by more than 0.02. Needs no engine."""
     spec = load_spec(find_spec("metrabs_base"))
-    people = [np.rint(255 * each).astype(np.uint8) for each in crops_for_measuring(spec.input.size)]
     device = open_device()
     print(f"| {SIZE[0]} x {SIZE[1]}, crops alone | people | CPU, median (best) ms | GPU | GPU over CPU | differ |")
     with device.current():
-        warper = CropWarper(device, spec.input)
-        for lens, camera in CAMERAS.items():
-            for count in PEOPLE:
-                scene = crowd(people, count, SIZE)
-                virtual, _ = crop.virtual_cameras(camera, scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
-                there, back = (device.pinned((count, *people[0].shape), np.float32) for _ in range(2))
-                address = device.allocated(there.nbytes)
-                took: dict[str, list[float]] = {"CPU": [], "GPU": []}
-                for _ in range(RUNS):
-                    for place, times in took.items():
-                        begun = time.perf_counter()
-                        plan = crop.planned(camera, virtual)
-                        if place == "CPU":
-                            there[:] = crop.made(scene.image, plan)
-                            device.upload(address, there)
-                        else:
-                            warper.show(scene.image, plan)
-                            warper.put(slice(0, count), address)
-                        device.synchronize()
-                        times.append(time.perf_counter() - begun)
-                device.download(back, address)
-                device.synchronize()
-                made = back.reshape(count, 3, *people[0].shape[:2]).transpose(0, 2, 3, 1)
-                off = (np.abs((made if spec.input.layout == "NCHW" else back) - there).max(-1) > 0.02).mean()
-                cpu, gpu = (np.array(times[RUNS // 6 :]) * 1e3 for times in took.values())
-                print(
-                    f"| {lens} | {count} | {np.median(cpu):.2f} ({cpu.min():.2f}) | {np.median(gpu):.2f} "
-                    f"({gpu.min():.2f}) | {np.median(gpu) / np.median(cpu):.2f} | {100 * off:.3f} % |",
-                    flush=True,
-                )
-                device.free(address)
-                for pinned in (there, back):
-                    device.free_pinned(pinned)
+        warper = CropWarper(device, replace(spec.input, layout="NHWC"))
+        for scene in scenes(spec):
+            crops_of(scene, device, warper)
         warper.release()
     device.close()
+
+
+def crops_of(scene: Scene, device: Device, warper: CropWarper) -> None:
+    side = scene.planned().side
+    made, back = (device.pinned((scene.count, side, side, 3), np.float32) for _ in range(2))
+    address = device.allocated(made.nbytes)
+
+    def on_cpu() -> None:
+        made[:] = crop.made(scene.image, scene.planned())
+        device.upload(address, made)
+        device.synchronize()
+
+    def on_gpu() -> None:
+        warper.show(scene.image, scene.planned())
+        warper.put(slice(0, scene.count), address)
+        device.synchronize()
+
+    row = timed_in_turn(scene, on_cpu, on_gpu, RUNS)
+    device.download(back, address)
+    device.synchronize()
+    print(f"{row} {100 * (np.abs(back - made).max(-1) > 0.02).mean():.3f} % |", flush=True)
+    device.free(address)
+    device.free_pinned(made)
+    device.free_pinned(back)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture with ``count`` people before a lens; ``planned()`` is the plan of their crops."""
+
+    lens: str
+    count: int
+    image: np.ndarray
+    planned: Callable[[], CropPlan]
+
+
+def scenes(spec: ModelSpec) -> Iterator[Scene]:
+    people = [np.rint(255 * each).astype(np.uint8) for each in crops_for_measuring(spec.input.size)]
+    for lens, camera in CAMERAS.items():
+        for count in PEOPLE:
+            scene = crowd(people, count, SIZE)
+            virtual, _ = crop.virtual_cameras(camera, scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
+            yield Scene(lens, count, scene.image, functools.partial(crop.planned, camera, virtual))
+
+
+def timed_in_turn(scene: Scene, on_cpu: Callable[[], None], on_gpu: Callable[[], None], runs: int) -> str:
+    """A table's row, without the first runs of both; the GPU's was the last one."""
+    took: list[list[float]] = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        on_cpu()
+        between = time.perf_counter()
+        on_gpu()
+        took.append([between - begun, time.perf_counter() - between])
+    cpu, gpu = 1e3 * np.array(took[RUNS // 6 :]).T
+    return (
+        f"| {scene.lens} | {scene.count} | {np.median(cpu):.2f} ({cpu.min():.2f}) | {np.median(gpu):.2f} "
+        f"({gpu.min():.2f}) | {np.median(gpu) / np.median(cpu):.2f} |"
+    )
 
 
 def build(backend: str, precision: str, *capabilities: str) -> None:
@@ -198,29 +228,21 @@ def warping(backend: str) -> None:
     """How long a frame's crops and the network take with crops of the CPU and of the GPU, turn by turn."""
     spec = load_spec(find_spec("metrabs_base"))
     engine = open_in_precision(spec, backend, "fp16")
-    people = [np.rint(255 * each).astype(np.uint8) for each in crops_for_measuring(spec.input.size)]
     print(f"| {SIZE[0]} x {SIZE[1]}, fp16 | people | CPU, median (best) ms | GPU | GPU over CPU |")
-    for lens, camera in CAMERAS.items():
-        for count in PEOPLE:
-            scene = crowd(people, count, SIZE)
-            virtual, _ = crop.virtual_cameras(camera, scene.boxes, spec.input.size, (0, -1, 0), spec.crop.box_scale)
-            took: dict[str, list[float]] = {"CPU": [], "GPU": []}
-            for _ in range(RUNS // 2):
-                for place, times in took.items():
-                    begun = time.perf_counter()
-                    plan = crop.planned(camera, virtual)
-                    if place == "CPU":
-                        engine.infer(crop.made(scene.image, plan))
-                    elif engine.infer_warped(scene.image, plan) is None:
-                        raise RuntimeError("the GPU made no crops: the warning above says why")
-                    times.append(time.perf_counter() - begun)
-            cpu, gpu = (np.array(times[RUNS // 6 :]) * 1e3 for times in took.values())
-            print(
-                f"| {lens} | {count} | {np.median(cpu):.2f} ({cpu.min():.2f}) | {np.median(gpu):.2f} ({gpu.min():.2f}) "
-                f"| {np.median(gpu) / np.median(cpu):.2f} |",
-                flush=True,
-            )
+    for scene in scenes(spec):
+        print(frames_of(scene, engine), flush=True)
     engine.close()
+
+
+def frames_of(scene: Scene, engine: Engine) -> str:
+    def on_cpu() -> None:
+        engine.infer(crop.made(scene.image, scene.planned()))
+
+    def on_gpu() -> None:
+        if engine.infer_warped(scene.image, scene.planned()) is None:
+            raise RuntimeError("the GPU made no crops: the warning above says why")
+
+    return timed_in_turn(scene, on_cpu, on_gpu, RUNS // 2)
 
 
 def start_up(backend: str) -> None:

@@ -64,13 +64,14 @@ def write(folder: Path, name: str, batch: Batch) -> None:
     draft.rename(folder / f"{name}.npz")
 
 
-def _render(folder: Path, config: str | None, seed: int, first: int, step: int, limit: int) -> None:
+def _render(
+    folder: Path, training: StreamConfig, held_out: StreamConfig, seed: int, first: int, step: int, limit: int
+) -> None:
     import cv2
     import torch
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    training, held_out = streams(config)
     parent = os.getppid()
     for number in range(first, _HELD_OUT_PARTS, step):
         write(folder, f"{HELD_OUT}-{number:06d}", rendered(held_out, number, evaluation_set.SEED))
@@ -90,14 +91,14 @@ def main(
 ) -> None:
     """Render until ended, or until all parts are there."""
     try:
-        streams(config)
+        training, held_out = streams(config)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=_render, args=(folder, config, seed, worker, workers, parts), daemon=True)
+        context.Process(target=_render, args=(folder, training, held_out, seed, worker, workers, parts), daemon=True)
         for worker in range(workers)
     ]
     for process in processes:

@@ -76,8 +76,9 @@ def _train(config: TrainConfig, run: Path, until: int | None, start_from: list[P
     saved = checkpoint.latest(run)
     if saved is not None:
         trainer.resume(saved)
-    for place in start_from or [] if saved is None else []:
-        trainer.begin_with(place)
+    else:
+        for place in start_from or []:
+            trainer.begin_with(place)
     last = config.steps if until is None else min(config.steps, until)
     stop = _asked_to_stop()
     if last == 0 and saved is None:
