@@ -27,8 +27,10 @@ class DetectorSpec:
     """Decoding of a BlazePose-style detector: per anchor a box and key points relative to the anchor's centre, px.
 
     center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
-    nms_iou: overlap of their boxes above which two detections are the same person; nms_iou_across_views: where they
-    come from two views and differ in size, too, as those of views that cut somebody off do.
+    Anchors of ``score_threshold`` and more are detections; those of ``doubtful_threshold`` and more are doubtful ones
+    (None: there are none). nms_iou: overlap of their boxes above which two detections are the same person;
+    nms_iou_across_views: where they come from two views and differ in size, too, as those of views that cut somebody
+    off do.
     """
 
     boxes: str
@@ -38,6 +40,7 @@ class DetectorSpec:
     center_keypoint: int
     radius_keypoint: int
     score_threshold: float = 0.5
+    doubtful_threshold: float | None = None
     nms_iou: float = 0.3
     nms_iou_across_views: float = 0.3
 
@@ -47,3 +50,13 @@ class DetectorSpec:
                 raise InputError(f"detection: {key} must lie in 0..{self.keypoints - 1}, got {index}.")
         if not 0 < self.score_threshold < 1:
             raise InputError(f"detection: score_threshold must lie between 0 and 1, got {self.score_threshold}.")
+        if not 0 < self.least_score <= self.score_threshold:
+            raise InputError(
+                f"detection: doubtful_threshold must lie between 0 and score_threshold, {self.score_threshold}, got "
+                f"{self.doubtful_threshold}."
+            )
+
+    @property
+    def least_score(self) -> float:
+        """Of a detection, be it a doubtful one."""
+        return self.score_threshold if self.doubtful_threshold is None else self.doubtful_threshold

@@ -49,6 +49,11 @@ class Detector:
         self._anchors = anchor_centers(spec.detection.anchors, spec.input.size)
         self._turn = self._turn_around = 0
 
+    @property
+    def sure_score(self) -> float:
+        """Detections that score less are doubtful."""
+        return self._decoding.score_threshold
+
     def detect(self, image: NDArray[np.uint8], max_views: int | None = None, near: Floats | None = None) -> Detections:
         """People in image [H,W,3] uint8 RGB, by all views or by the next ``max_views`` in turn.
 
@@ -162,11 +167,11 @@ def anchor_centers(anchors: AnchorSpec, size: int) -> NDArray[np.float32]:
 
 
 def decoded(raw: Floats, logits: Floats, anchors: Floats, spec: DetectorSpec, size: int, view: View) -> Detections:
-    """Raw outputs [A,4+2K] and [A] of one view -> the people above the threshold, in pixels of the image.
+    """Raw outputs [A,4+2K] and [A] of one view -> the people above the least score, in pixels of the image.
 
     A person's box is the square around the circle from the centre key point through the radius key point.
     """
-    kept = np.flatnonzero(logits > math.log(spec.score_threshold / (1 - spec.score_threshold)))
+    kept = np.flatnonzero(logits > math.log(spec.least_score / (1 - spec.least_score)))
     x, y, side = view
     keypoints = raw[kept, 4:].reshape(-1, spec.keypoints, 2) / size + anchors[kept, None]
     keypoints = keypoints * side + np.array([x - 0.5, y - 0.5])

@@ -35,14 +35,18 @@ class PeopleFinder:
         self._body_upright = self._engine.spec.crop.body_upright
 
     def detected(self, image_rgb: Image, max_views: int | None = None, near: Floats | None = None) -> Detections:
-        """By all views of the image or the next ``max_views`` in turn, one of them around the box ``near`` [4] instead.
+        """By all views of the image or the next ``max_views`` in turn, one of them around the box ``near`` [4] instead;
+        without doubtful ones where the engine's spec has no use for them.
 
         Raises InputError where there is no detector.
         """
         if self._detector is None:
             spec = self._engine.spec
             raise InputError(f"The engine {spec.name} names no detector: give boxes, or name one in {spec.path}.")
-        return self._detector.detect(image_rgb, max_views, near)
+        found = self._detector.detect(image_rgb, max_views, near)
+        if self._engine.spec.max_doubtful_vagueness > 0:
+            return found
+        return found.taken(found.scores >= self._detector.sure_score)
 
     def confirmed(self, image_rgb: Image, camera: Camera, found: Detections, world_up: Floats) -> Detections:
         """Those whom a second look, mirrored and at another scale, also takes for people."""

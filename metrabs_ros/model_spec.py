@@ -177,6 +177,7 @@ class ModelSpec:
     max_vagueness: float = 1.0
     max_carried_vagueness: float = 1.0
     max_new_vagueness: float = 1.0
+    max_doubtful_vagueness: float = 0.0
     second_look: SecondLookSpec | None = None
     detector: str | None = None
     detection: DetectorSpec | None = None

@@ -28,7 +28,7 @@ from metrabs_ros.selection import NOBODY, Carried, Selection
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.smoothing import Smoother, SmoothingParams
 from metrabs_ros.tracking import Tracker, TrackingParams
-from metrabs_ros.whereabouts import Whereabouts, same_people
+from metrabs_ros.whereabouts import Whereabouts, parts_of_people, same_people
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -73,7 +73,8 @@ class PosePipeline:
         self._smoother = smoother or Smoother()
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
-        self._selection = Selection(engine, self._regions)
+        self._sure_score = 0.0 if detector is None else detector.sure_score
+        self._selection = Selection(engine, self._regions, self._sure_score)
         self._convention = convention
         self._conversion = conversion(engine.spec.skeleton, convention)
         self._whereabouts = Whereabouts(self._tracker, self._regions, engine, views_per_frame)
@@ -192,7 +193,8 @@ class PosePipeline:
         near = self._whereabouts.looked_back_at(stamp_s)
         fresh = self._finder.detected(image_rgb, self._whereabouts.view_budget(bool(len(carried))), near)
         same = same_people(fresh, carried)
-        people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(~same.any(1)), self.up))
+        is_new = ~same.any(1) & ~parts_of_people(fresh, carried, self._sure_score)
+        people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(is_new), self.up))
         poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True, vouched=~alone), camera)
 

@@ -27,15 +27,20 @@ class Carried:
 
 
 NOBODY = Carried()
+# Whom the detector doubts is as long, at least, as this part of the image's longer side: smaller ones are animals and
+# drawings as often as people.
+_LEAST_DOUBTFUL = 0.12
 
 
 class Selection:
     """The rules for the poses of an engine. ``plausible`` and ``min_score``, below which poses are left out, may be
-    replaced at any time."""
+    replaced at any time. New people whom the detector gives a score below ``sure_score`` must be seen more clearly than
+    others, and apart from them."""
 
-    def __init__(self, engine: Engine, regions: Regions) -> None:
+    def __init__(self, engine: Engine, regions: Regions, sure_score: float = 0.0) -> None:
         self.plausible: PlausibilityParams = plausibility.DEFAULT
         self.min_score = 0.0
+        self._sure_score = sure_score
         skeleton = engine.spec.skeleton
         self._engine = engine
         self._body_upright = engine.spec.crop.body_upright
@@ -57,6 +62,8 @@ class Selection:
         is_carried = np.arange(len(detections)) < len(carried.is_named)
         is_named, is_alone = np.zeros((2, len(detections)), bool)
         is_named[is_carried], is_alone[is_carried] = carried.is_named, ~carried.is_backed
+        is_doubtful = own_boxes & ~is_carried & (detections.scores < self._sure_score)
+        is_small = boxes[:, 2:].max(-1, initial=0.0) < _LEAST_DOUBTFUL * max(camera.size)
         good = (person_scores >= spec.min_person_score) & (scores >= self.min_score)
         if spec.trust_given_boxes and not own_boxes:
             kept = np.flatnonzero(good & np.isfinite(joints3d).all((1, 2)))
@@ -69,13 +76,18 @@ class Selection:
                 plausibility.in_front(joints3d)
                 & ~(own_boxes & (seen.vagueness > spec.max_vagueness))
                 & ~(own_boxes & ~is_named & (seen.vagueness > spec.max_new_vagueness))
+                & ~(is_doubtful & (is_small | ~(seen.vagueness <= spec.max_doubtful_vagueness)))
                 & ~(is_alone & (seen.vagueness > spec.max_carried_vagueness))
                 & plausibility.bones_possible(joints3d, self._bones, self._typical_bones_m, self.plausible)
                 & plausibility.views_agree(seen.posture_spread, self.plausible)
                 & (covers_box | (own_boxes & ~is_carried))
             )
             at = np.flatnonzero(good)
-            kept = at[plausibility.kept_by_nms(joints3d[at], joints2d[at], scores[at], is_named[at], self.plausible)]
+            kept = at[
+                plausibility.kept_by_nms(
+                    joints3d[at], joints2d[at], scores[at], is_named[at], is_doubtful[at], self.plausible
+                )
+            ]
         boxes = boxes if own_boxes else detections.boxes
         found = [Pose3D(boxes[i], float(scores[i]), joints3d[i], joints2d[i], seen.uncertainty[i]) for i in kept]
         return found, is_alone[kept]

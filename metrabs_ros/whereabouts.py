@@ -22,6 +22,8 @@ _LOOK_BACK_S = 1.0
 # The detection that overlaps a carried person most is that person, from this overlap (intersection over union) on;
 # others may be of somebody beside them, up to that one.
 _SAME_IF_BEST_IOU, _SAME_IOU = 0.3, 0.6
+# A doubtful detection of which this part or more lies on somebody known is a part of them.
+_PART_OF_KNOWN = 0.7
 
 
 class Whereabouts:
@@ -66,3 +68,11 @@ def same_people(fresh: Detections, carried: Detections) -> NDArray[np.bool_]:
     iou = box_iou(fresh.boxes, carried.boxes)
     is_best = iou == iou.max(0, initial=0.0)
     return (iou > _SAME_IOU) | (is_best & (iou > _SAME_IF_BEST_IOU))
+
+
+def parts_of_people(fresh: Detections, carried: Detections, sure_score: float) -> NDArray[np.bool_]:
+    """[N]: which detections are doubtful, of a score below ``sure_score``, and lie on one of the carried people."""
+    iou = box_iou(fresh.boxes, carried.boxes)
+    area, others = fresh.boxes[:, None, 2:].prod(-1), carried.boxes[None, :, 2:].prod(-1)
+    shared = iou * (area + others) / (1 + iou)
+    return (fresh.scores < sure_score) & (shared >= _PART_OF_KNOWN * area).any(1)

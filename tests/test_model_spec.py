@@ -140,6 +140,8 @@ def test_the_detector_needs_what_decoding_needs(tmp_path: Path) -> None:
         ("detection", "radius_keypoint", -1),
         ("detection", "score_threshold", 1.0),
         ("detection", "score_threshold", 0.0),
+        ("detection", "doubtful_threshold", 0.67),
+        ("detection", "doubtful_threshold", 0.0),
         ("anchors", "per_cell", [2, 2]),
         ("anchors", "strides", [8, 0, 32]),
     ],

@@ -13,10 +13,10 @@ from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.typical_body import bone_lengths
 
 
-def kept(*poses: Pose3D, is_known: list[bool] | None = None) -> list[int]:
+def kept(*poses: Pose3D, is_known: list[bool] | None = None, is_doubtful: list[bool] | None = None) -> list[int]:
     joints3d, joints2d = (np.stack([getattr(pose, name) for pose in poses]) for name in ("joints3d", "joints2d"))
-    known = None if is_known is None else np.array(is_known)
-    return kept_by_nms(joints3d, joints2d, np.array([pose.score for pose in poses]), known).tolist()
+    known, doubtful = (None if flags is None else np.array(flags) for flags in (is_known, is_doubtful))
+    return kept_by_nms(joints3d, joints2d, np.array([pose.score for pose in poses]), known, doubtful).tolist()
 
 
 # --- one pose by itself -----------------------------------------------------------------------------------------------
@@ -170,6 +170,12 @@ def test_a_chain_of_likenesses_does_not_swallow_its_far_end() -> None:
     """Each like the next, the first not like the last: only those like a kept one go."""
     chain = [pose_at((0.1 * i, 0, 3), 0.9 - 0.1 * i) for i in range(4)]
     assert kept(*chain) == [0, 2] or kept(*chain) == [0, 3]
+
+
+def test_who_is_doubtful_must_stand_well_apart_and_comes_last() -> None:
+    beside = [pose_at((0, 0, 3), 0.5), pose_at((0.4, 0, 3), 0.9), pose_at((1.5, 0, 3), 0.8)]
+    assert kept(*beside) == [1, 2, 0]
+    assert kept(*beside, is_doubtful=[False, True, True]) == [0, 2]
 
 
 def test_nobody() -> None:

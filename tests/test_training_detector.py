@@ -261,6 +261,8 @@ def test_who_is_found_is_counted_by_size() -> None:
     square = np.concatenate([people.hips - 0.5 - radius, 2 * radius, 2 * radius], 1)
 
     class Told(Detector):
+        sure_score = 0.5
+
         def __init__(self, boxes: np.ndarray) -> None:
             self.boxes = boxes
 

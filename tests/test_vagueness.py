@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from demo.clip import FOV_DEG, clip_path
+from metrabs_ros import selection
 from metrabs_ros.camera import Camera
+from metrabs_ros.detector import Detector
 from metrabs_ros.frames import open_frames
 from metrabs_ros.pipeline import PosePipeline
 
@@ -84,3 +86,26 @@ def test_people_who_are_not_backed_must_be_clear(
     clear = people()
     monkeypatch.setattr(pipeline.engine, "spec", replace(pipeline.spec, max_carried_vagueness=1e-3))
     assert sum(people()) < sum(clear)
+
+
+def test_whom_the_detector_doubts_must_be_seen_more_clearly(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detector, "sure_score", 1.01)
+    doubting = pipeline.shared(lambda network: network, 1, 1)
+    found = doubting.estimate(frames[0], camera)
+    assert len(found) == 2
+    monkeypatch.setattr(doubting.engine, "spec", replace(pipeline.spec, max_doubtful_vagueness=1e-3))
+    assert doubting.estimate(frames[0], camera) == []
+    assert len(pipeline.estimate(frames[0], camera)) == 2
+
+
+def test_whom_the_detector_doubts_must_not_be_small(
+    pipeline: PosePipeline, frames: list[np.ndarray], camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Detector, "sure_score", 1.01)
+    doubting = pipeline.shared(lambda network: network, 1, 1)
+    sizes = [max(pose.box[2:]) / max(camera.size) for pose in doubting.estimate(frames[0], camera)]
+    assert len(sizes) == 2
+    monkeypatch.setattr(selection, "_LEAST_DOUBTFUL", np.mean(sizes))
+    assert len(doubting.estimate(frames[0], camera)) == 1

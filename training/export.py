@@ -50,6 +50,7 @@ class Recipe:
     min_person_score: float = 0.5
     max_vagueness: float = 0.15
     max_new_vagueness: float = 0.105
+    max_doubtful_vagueness: float = 0.09
     max_carried_vagueness: float = 0.125
     second_look: tuple[float, float] | None = (0.84, 0.97)
     mirror: bool = False
@@ -161,6 +162,7 @@ def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], 
         "min_person_score": recipe.min_person_score,
         "max_vagueness": recipe.max_vagueness,
         "max_new_vagueness": recipe.max_new_vagueness,
+        "max_doubtful_vagueness": recipe.max_doubtful_vagueness,
         "max_carried_vagueness": recipe.max_carried_vagueness,
     }
     if config.person and recipe.second_look is not None:

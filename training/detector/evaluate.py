@@ -50,7 +50,9 @@ def seen(detector: Detector, picture: Picture) -> Seen:
     people = people_of(picture)
     radius = people.radius[:, None]
     squares = np.concatenate([people.hips - 0.5 - radius, 2 * radius, 2 * radius], 1)
-    overlaps = box_iou(detector.detect(np.ascontiguousarray(picture.image)).boxes, squares)
+    found_there = detector.detect(np.ascontiguousarray(picture.image))
+    sure = found_there.taken(found_there.scores >= detector.sure_score)
+    overlaps = box_iou(sure.boxes, squares)
     counts = people.visible >= LEAST_VISIBLE
     found = (overlaps > _SAME_IOU).any(0)
     false_alarms = int((overlaps.max(1, initial=0.0) < _SAME_IOU / 2).sum())
