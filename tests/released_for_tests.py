@@ -48,7 +48,8 @@ def write_all_but_weights(folder: Path, **config: Any) -> Path:
 
 
 def write(folder: Path, **config: Any) -> Path:
-    """The whole directory; batch norms know their inputs, so that the features of a picture are neither 0 nor huge."""
+    """The whole directory. Batch norms and head know two crops, so that their heatmaps are soft: on one-hot ones the
+    smallest rounding could move a joint by cells."""
     import torch
 
     from metrabs_ros.released import directory
@@ -61,11 +62,12 @@ def write(folder: Path, **config: Any) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        picture = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 255
+        picture = torch.from_numpy(data.astronaut()).permute(2, 0, 1).float() / 127.5 - 1
         crops = torch.stack([picture[:, :256, :256], picture[:, 200:456, 100:356]])
         network.train().backbone(crops)
         features = network.eval().backbone(crops)
         head = network.heatmap_heads["conv_final"]
-        head.weight.copy_(3 * torch.randn_like(head.weight) / (features.std() * features.shape[1] ** 0.5))
+        head.weight.normal_()
+        head.weight.mul_(1.5 / head(features).std((2, 3)).mean((0, 1)))
     torch.save(network.state_dict(), folder / "ckpt.pt")
     return folder

@@ -83,6 +83,7 @@ def test_torch_onnx_and_runtime_agree(released: Path, imported: Path, backend: s
     found = pipeline.engine.infer(crops)
     pipeline.close()
     assert coords2d.std() > 2  # not all in the middle
+    assert spread2d.min() > 2  # nor on single cells
     np.testing.assert_allclose(found.coords2d, coords2d, atol=0.02)
     np.testing.assert_allclose(found.coords3d_rel, coords3d, atol=1e-4)
     np.testing.assert_allclose(found.spread2d, spread2d, atol=0.05)
