@@ -10,18 +10,19 @@ import numpy as np
 
 from training.examples import BACKGROUND, Batch, Example, collate
 from training.skeleton import SKELETON
-from training.synthetic import backgrounds
+from training.synthetic import backgrounds, cutouts
 
 _JOINTS = len(SKELETON.joint_names)
 
 
-def negatives(count: int, side: int, seed: tuple[int, ...], held_out: bool) -> Batch:
-    """``count`` square pieces of photos, of any size and turned by up to 35°, as crops of ``side`` px."""
+def negatives(count: int, side: int, seed: tuple[int, ...], held_out: bool, things: float = 0.0) -> Batch:
+    """``count`` square pieces of photos, of any size and turned by up to 35°, as crops of ``side`` px; into ``things``
+    of them, a part of all, animals and things are put, one where somebody could be."""
     rng = np.random.default_rng(seed)
-    return collate([_negative(rng, side, held_out) for _ in range(count)])
+    return collate([_negative(rng, side, held_out, things) for _ in range(count)])
 
 
-def _negative(rng: np.random.Generator, side: int, held_out: bool) -> Example:
+def _negative(rng: np.random.Generator, side: int, held_out: bool, things: float) -> Example:
     pictures = backgrounds.pictures(held_out)
     photo = backgrounds.photo(pictures[rng.integers(len(pictures))])
     height, width = photo.shape[:2]
@@ -34,6 +35,8 @@ def _negative(rng: np.random.Generator, side: int, held_out: bool) -> Example:
     image = cv2.warpAffine(photo, turn, (side, side), flags=shrunk, borderMode=border)
     if rng.random() < 0.5:
         image = image[:, ::-1]
+    if things and rng.random() < things:
+        image, _ = cutouts.strewn(image, rng, held_out, central=True)
     gain, offset = rng.uniform(0.5, 1.5), rng.normal(0, 15)
     image = np.clip(image * gain + offset + rng.normal(0, rng.uniform(0, 12), image.shape), 0, 255).astype(np.uint8)
     unknown = np.full((_JOINTS, 3), np.nan, np.float32)

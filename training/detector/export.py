@@ -25,7 +25,8 @@ from training.export import OPSET, store_in_half
 
 # The upper body's box, hips and rim.
 _KEPT = 8
-_SCORE_THRESHOLD = 0.6
+_SCORE_THRESHOLD = 0.7
+_DOUBTFUL_THRESHOLD = 0.45
 _NMS_IOU = 0.4
 
 
@@ -100,6 +101,7 @@ def export(trained: PersonDetector, target: Path, size: int, threshold: float = 
             "center_keypoint": 0,
             "radius_keypoint": 1,
             "score_threshold": threshold,
+            "doubtful_threshold": min(threshold, _DOUBTFUL_THRESHOLD),
             "nms_iou": _NMS_IOU,
         },
     }

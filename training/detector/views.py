@@ -1,4 +1,7 @@
-"""Views of stored pictures as the runtime cuts them, varied: of any size, turned, mirrored, four in one, of nobody."""
+"""Views of stored pictures as the runtime cuts them, varied: of any size, turned, mirrored, four in one, of nobody.
+
+Animals and things stand before and beside people.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from metrabs_ros.errors import InputError
 from training.detector import scenes
 from training.detector.targets import People, people_of
 from training.negatives import negatives
+from training.synthetic import cutouts
 
 Floats = NDArray[np.floating]
 _FOUR_IN_ONE = 0.2
 _OF_NOBODY = 0.22
+# Views of nobody and of people into which things are put.
+_STREWN_NOBODY, _STREWN = 0.6, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +61,12 @@ def sampled(pictures: Pictures, rng: np.random.Generator, size: int) -> View:
     kind = rng.random()
     if kind < _OF_NOBODY:
         crop = negatives(1, size, (int(rng.integers(2**31)),), held_out=False)
-        return View(np.ascontiguousarray(crop.image[0].numpy()), People.nobody())
+        view = View(np.ascontiguousarray(crop.image[0].numpy()), People.nobody())
+        return strewn(view, rng) if rng.random() < _STREWN_NOBODY else view
     if kind < _OF_NOBODY + _FOUR_IN_ONE:
         return spoiled(_four(pictures, rng, size), rng)
-    return spoiled(cut(pictures.drawn(rng), _placed(rng), rng, size), rng)
+    view = cut(pictures.drawn(rng), _placed(rng), rng, size)
+    return spoiled(strewn(view, rng) if rng.random() < _STREWN else view, rng)
 
 
 def _placed(rng: np.random.Generator) -> float:
@@ -87,13 +95,21 @@ def cut(picture: scenes.Picture, part: float, rng: np.random.Generator, size: in
     A = np.array([[scale, 0, -x * scale], [0, scale, -y * scale], [0, 0, 1.0]])
     if rng.random() < 0.5:
         A = np.array([[-1, 0, size], [0, 1, 0], [0, 0, 1.0]]) @ A
-    if rng.random() < 0.45:
-        angle = rng.uniform(-35, 35) if rng.random() < 0.55 else rng.uniform(-180, 180)
+    if rng.random() < 0.5:
+        angle = rng.uniform(-35, 35) if rng.random() < 0.45 else rng.uniform(-180, 180)
         A = np.vstack([cv2.getRotationMatrix2D((size / 2, size / 2), angle, 1.0), [0, 0, 1]]) @ A
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
     sizes = np.diag([width / image.shape[1], height / image.shape[0], 1])
     out = cv2.warpAffine(image, (np.linalg.inv(half) @ A @ sizes @ half)[:2], (size, size), flags=cv2.INTER_LINEAR)
     return View(out, people_of(picture).moved(A).within(size))
+
+
+def strewn(view: View, rng: np.random.Generator) -> View:
+    """With cut-outs anywhere; joints that they cover are not seen."""
+    image, opacity = cutouts.strewn(view.image, rng, held_out=False)
+    at = np.clip(view.people.joints, 0, image.shape[0] - 1).astype(int)
+    people = replace(view.people, seen=view.people.seen & (opacity[at[..., 1], at[..., 0]] < 0.5))
+    return View(image, people)
 
 
 def spoiled(view: View, rng: np.random.Generator) -> View:

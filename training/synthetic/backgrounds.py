@@ -6,11 +6,8 @@ without a licence of its own or its package's is left out, and so is one in whic
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
 from training.synthetic.body_data import cache_folder
+from training.synthetic.debian_package import licence_of, licences_of, unpacked
 
 PACKAGES = (
     "mate-backgrounds",
@@ -104,12 +102,12 @@ def build(packages: tuple[str, ...] = PACKAGES) -> list[Picture]:
     found: list[Picture] = []
     for package in packages:
         with tempfile.TemporaryDirectory() as scratch:
-            root = _unpacked(package, Path(scratch))
-            licences = _licences(root / "usr/share/doc" / package / "copyright")
+            root = unpacked(package, Path(scratch))
+            licences = licences_of(root, package)
             _unzip_textures(root)
             for path in sorted(p for p in root.rglob("*") if _is_picture(p)):
                 source = str(path.relative_to(root))
-                licence = next((name for glob, name in reversed(licences) if _matches(source, glob)), None)
+                licence = licence_of(source, licences)
                 picture = _cached(path, package, source, licence, folder) if licence and _wanted(path) else None
                 if picture:
                     found.append(picture)
@@ -130,23 +128,6 @@ def _folder() -> Path:
     return cache_folder() / "backgrounds"
 
 
-def _unpacked(package: str, scratch: Path) -> Path:
-    try:
-        subprocess.run(
-            ["apt-get", "download", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error).encode()
-        raise InputError(
-            f"apt-get could not download the Debian package {package} ({said.decode(errors='replace').strip()}): run "
-            "`sudo apt-get update` and try again; other systems than Debian may lack it."
-        ) from error
-    root = scratch / "root"
-    for deb in scratch.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], check=True)
-    return root
-
-
 def _unzip_textures(root: Path) -> None:
     """Sweet Home 3D keeps its floors and walls in its jar."""
     for jar in root.rglob("sweethome3d.jar"):
@@ -160,23 +141,6 @@ def _is_picture(path: Path) -> bool:
     if path.suffix not in (".jpg", ".png") or not path.is_file():
         return False
     return path.stat().st_size > 60_000 or "/resources/textures/" in str(path) or "/tuxpaint/templates/" in str(path)
-
-
-def _licences(copyright_file: Path) -> list[tuple[str, str]]:
-    """(glob, licence) pairs of a machine-readable Debian copyright file, later ones stronger."""
-    pairs = []
-    for stanza in re.split(r"\n\s*\n", copyright_file.read_text(encoding="utf-8")):
-        files = re.search(r"^Files:((?:.*\n)(?:[ \t]+.*\n)*)", stanza, re.M)
-        licence = re.search(r"^License:[ \t]*(\S+)", stanza, re.M)
-        if files and licence:
-            pairs += [(glob, licence.group(1)) for glob in files.group(1).split()]
-    return pairs
-
-
-def _matches(source: str, glob: str) -> bool:
-    """Globs are of the source package: the binary one keeps the names of files, but not always their folders."""
-    name = Path(glob).name
-    return glob == "*" or fnmatch.fnmatch(source, f"*/{glob}") or ("*" not in name and Path(source).name == name)
 
 
 def _wanted(path: Path) -> bool:
