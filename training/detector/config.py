@@ -1,13 +1,14 @@
 """The person detector's training run.
 
-    python -m training.detector.scenes .cache/detector/train --blocks 60
+    python -m training.synthetic.cutouts
+    python -m training.detector.scenes .cache/detector/train --blocks 100
     python -m training.detector.scenes .cache/detector/check --blocks 3 --seed 77
     python -m training.detector.train runs/detector
     python -m training.detector.export runs/detector engines/person_detector.onnx
 
-Duration: 1.5 to 3 s an update on two shared cores, 40 minutes in all; a block of 40 pictures takes 10 s of a core.
-Expected: training.detector.evaluate on the 120 pictures of the check folder finds 81.8 % with 0.03 false alarms a
-picture, where BlazePose's own finds 64.9 % with 0.04; on held-out pictures see training/RESULTS.md.
+Duration: 0.6 to 3 s an update on two shared cores, 25 minutes in all; a block of 40 pictures takes 5 to 10 s of a core.
+Expected: training.detector.evaluate on the 120 pictures of the check folder finds 77.9 % with 0.01 false
+alarms a picture, where BlazePose's own finds 64.3 % with 0.03; on held-out pictures see training/RESULTS.md.
 """
 
 from __future__ import annotations

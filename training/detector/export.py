@@ -25,8 +25,8 @@ from training.export import OPSET, store_in_half
 
 # The upper body's box, hips and rim.
 _KEPT = 8
-_SCORE_THRESHOLD = 0.7
-_DOUBTFUL_THRESHOLD = 0.45
+_SCORE_THRESHOLD = 0.65
+_DOUBTFUL_THRESHOLD = 0.4
 _NMS_IOU = 0.4
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=224, help="side of the views, px; 32 must divide it")
     parser.add_argument("--threshold", type=float, default=_SCORE_THRESHOLD)
-    parser.add_argument("--kept", type=float, default=0.3, help="how far back to BlazePose's own weights, 0..1")
+    parser.add_argument("--kept", type=float, default=0.1, help="how far back to BlazePose's own weights, 0..1")
     options = parser.parse_args()
     try:
         place = checkpoint.found(options.run)
