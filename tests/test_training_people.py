@@ -100,3 +100,21 @@ def test_negatives_hold_nobody_and_differ() -> None:
     assert not torch.equal(batch.image[0], batch.image[1])
     assert torch.equal(batch.image, negatives(3, 64, (1, 2), held_out=False).image)
     assert not torch.equal(batch.image, negatives(3, 64, (1, 2), held_out=True).image)
+
+
+def test_things_are_put_into_a_part_of_the_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    put = []
+
+    def strewn(image: np.ndarray, rng: np.random.Generator, held_out: bool, central: bool) -> tuple[np.ndarray, None]:
+        put.append((held_out, central))
+        return image, None
+
+    monkeypatch.setattr("training.negatives.cutouts.strewn", strewn)
+    try:
+        negatives(40, 64, (1, 2), held_out=True)
+    except InputError as error:
+        pytest.skip(str(error))
+    assert not put
+    negatives(40, 64, (1, 2), held_out=True, things=0.5)
+    assert 10 < len(put) < 30
+    assert set(put) == {(True, True)}

@@ -80,7 +80,7 @@ class StoredFeatures:
         if self.empty:
             parts.append(collate(stream.empty_block(config, seed, number, self.empty)))
         if self.photos:
-            parts.append(negatives(self.photos, config.side, (seed, number), held_out))
+            parts.append(negatives(self.photos, config.side, (seed, number), held_out, config.things))
         seen = joined(parts)
         if held_out:
             return seen

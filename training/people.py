@@ -57,7 +57,8 @@ class SyntheticPeople:
             if self.showings > 1:
                 parts.append(self._old(kept, batch_size - fresh_size, own_seed, number))
             if self.background:
-                parts.append(negatives(self.background, self.config.side, (own_seed, number), held_out=False))
+                side, things = self.config.side, self.config.things
+                parts.append(negatives(self.background, side, (own_seed, number), held_out=False, things=things))
             yield joined(parts)
 
     def validation(self, batch_size: int) -> Iterable[Batch]:
@@ -66,7 +67,9 @@ class SyntheticPeople:
             crops = evaluation_set.crops(self.held_out, self.config)
             kept = [collate(crops[i : i + _VALIDATION_BATCH]) for i in range(0, self.held_out, _VALIDATION_BATCH)]
             if self.background:
-                kept.append(negatives(self.held_out // 4, self.config.side, (evaluation_set.SEED,), held_out=True))
+                side, things = self.config.side, self.config.things
+                seed = (evaluation_set.SEED,)
+                kept.append(negatives(self.held_out // 4, side, seed, held_out=True, things=things))
             _KEPT[self] = kept
         return kept
 

@@ -32,13 +32,13 @@ from training.synthetic import evaluation_set, stream
 from training.synthetic.stream import StreamConfig
 
 Floats = NDArray[np.floating]
-_PEOPLE = StreamConfig(body_up=0.5, room=0.5, astray=0.3)
+_PEOPLE = StreamConfig(body_up=0.5, room=0.5, astray=0.3, things=0.7)
 _WEIGHT, _BIAS = "person.weight", "person.bias"
 _AT_ONCE = 16
 # So many people are seen turned once more: where somebody turns over, the crop turns with them a frame too late.
 _ONE_TURNED_OF = 3
-# Of each part: scenes without their people, photos, and how many of the latter hold things.
-_EMPTY, _PHOTOS, _THINGS = 8, 96, 0.7
+# Of each part: scenes without their people, and photos.
+_EMPTY, _PHOTOS = 8, 96
 _HELD_OUT_PARTS = 12
 # Weights stay near the old ones: this much is paid for each squared change, in deviations of the features.
 _RIDGE = 3e-2
@@ -99,7 +99,7 @@ def part_of(features: Features, path: Path, number: int, held_out: bool) -> Scor
     config = replace(_PEOPLE, held_out=held_out)
     people = collate(stream.block(config, seed, number))
     crops = [people, _turned(people[::_ONE_TURNED_OF]), collate(stream.empty_block(config, seed, number, _EMPTY))]
-    crops.append(negatives(_PHOTOS, config.side, (seed, number), held_out, _THINGS))
+    crops.append(negatives(_PHOTOS, config.side, (seed, number), held_out, config.things))
     scored = Scored.joined([features.of(batch) for batch in crops])
     draft = path.with_suffix(".part.npz")
     np.savez(draft, features=scored.features, person=scored.person)

@@ -53,7 +53,7 @@ def rendered(config: StreamConfig, number: int, seed: int) -> Batch:
     """A block of people, scenes that they have left, and pieces of photos."""
     people = collate(stream.block(config, seed, number))
     empty = collate(stream.empty_block(config, seed, number, _EMPTY))
-    return joined([people, empty, negatives(_PHOTOS, config.side, (seed, number), config.held_out)])
+    return joined([people, empty, negatives(_PHOTOS, config.side, (seed, number), config.held_out, config.things)])
 
 
 def write(folder: Path, name: str, batch: Batch) -> None:

@@ -40,7 +40,8 @@ class StreamConfig:
     people's shapes; shapes: how many; held_out: what evaluation alone sees; supersampling: rendered px per picture px;
     least_visible: part of the joints that must be seen; body_up: part of the crops that are upright by the body; room:
     part of the blocks that show adults in a room (module room) instead of anybody anywhere; astray: part of the crops
-    that a video would cut where it nearly lost somebody (camera_sampling.strayed)."""
+    that a video would cut where it nearly lost somebody (camera_sampling.strayed); things: of the photos without people
+    that go with the stream, the part that holds animals and things (training.negatives)."""
 
     side: int = 256
     box_scale: float = 1.15
@@ -52,6 +53,7 @@ class StreamConfig:
     body_up: float = 0.25
     room: float = 0.0
     astray: float = 0.0
+    things: float = 0.0
 
 
 def examples(
