@@ -54,13 +54,15 @@ def picture_of(rng: np.random.Generator, width: int = 200, height: int = 120) ->
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DetectorConfig:
-    """A run of four updates on eight pictures; photos of nobody are grey."""
+    """A run of four updates on eight pictures; photos of nobody are grey, and nothing is put before anybody."""
     rng = np.random.default_rng(0)
     for name in ("train", "check"):
         (tmp_path / name).mkdir()
         scenes.write_block(tmp_path / name / "block_00000.npz", [picture_of(rng) for _ in range(8)])
     nobody = fake_person(np.random.default_rng(1))
     monkeypatch.setattr(views, "negatives", lambda count, side, seed, held_out: collate([nobody] * count))
+    nothing = np.zeros((64, 64), np.float32)
+    monkeypatch.setattr(views.cutouts, "strewn", lambda image, rng, held_out: (image, nothing))
     return DetectorConfig(
         pictures=tmp_path / "train",
         check=tmp_path / "check",
