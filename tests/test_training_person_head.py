@@ -96,3 +96,11 @@ def test_a_part_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_engine_without_a_person_score_is_refused() -> None:
     with pytest.raises(InputError, match="no person score"):
         Features(engine("network.head.other.weight"))
+
+
+def test_a_damaged_engine_is_named(tmp_path: Path) -> None:
+    damaged = tmp_path / "engine.onnx"
+    damaged.write_bytes(b"no engine")
+    for path in (damaged, tmp_path / "nothing.onnx"):
+        with pytest.raises(InputError, match=rf"{path.name} cannot be read"):
+            person_head.opened(path)

@@ -25,6 +25,8 @@ from metrabs_ros.errors import InputError
 Tensors = dict[str, torch.Tensor]
 
 _PREFIX = "step-"
+# Ends the name of a tensor that an engine stores in float16.
+HALF = "_half"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def averaged(place: Path) -> Tensors:
         return load(place).ema
     try:
         if place.suffix == ".onnx":
-            return _of_engine(place)
+            return of_engine(onnx.load(str(place)))
         return {name: value.float() if value.is_floating_point() else value for name, value in load_file(place).items()}
     except (OSError, SafetensorError, DecodeError) as error:
         raise InputError(f"The weights {place} cannot be read ({error}): give a checkpoint or its weights.") from error
@@ -137,10 +139,10 @@ def begin_with(network: nn.Module, place: Path) -> None:
     network.load_state_dict(fitting, strict=False)
 
 
-def _of_engine(path: Path) -> Tensors:
-    """What training.export stored under the network's own names, whether halved or not."""
-    stored = onnx.load(str(path)).graph.initializer
-    names = [tensor.name.removesuffix("_half") for tensor in stored]
+def of_engine(model: onnx.ModelProto) -> Tensors:
+    """What training.export stored under the network's own names, whether halved or not, float32."""
+    stored = model.graph.initializer
+    names = [tensor.name.removesuffix(HALF) for tensor in stored]
     return {
         name.removeprefix("network."): torch.from_numpy(onnx.numpy_helper.to_array(tensor).astype(np.float32))
         for name, tensor in zip(names, stored, strict=True)

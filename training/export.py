@@ -135,8 +135,8 @@ def store_in_half(model: onnx.ModelProto) -> None:
         if values.size < _MIN_HALVED:
             kept.append(onnx.numpy_helper.from_array(rounded.astype(np.float32), tensor.name))
             continue
-        kept.append(onnx.numpy_helper.from_array(rounded, f"{tensor.name}_half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=onnx.TensorProto.FLOAT))
+        kept.append(onnx.numpy_helper.from_array(rounded, f"{tensor.name}{checkpoint.HALF}"))
+        casts.append(onnx.helper.make_node("Cast", [kept[-1].name], [tensor.name], to=onnx.TensorProto.FLOAT))
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     nodes = [*casts, *model.graph.node]

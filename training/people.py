@@ -57,8 +57,7 @@ class SyntheticPeople:
             if self.showings > 1:
                 parts.append(self._old(kept, batch_size - fresh_size, own_seed, number))
             if self.background:
-                side, things = self.config.side, self.config.things
-                parts.append(negatives(self.background, side, (own_seed, number), held_out=False, things=things))
+                parts.append(self._nobody(self.background, (own_seed, number), held_out=False))
             yield joined(parts)
 
     def validation(self, batch_size: int) -> Iterable[Batch]:
@@ -67,11 +66,12 @@ class SyntheticPeople:
             crops = evaluation_set.crops(self.held_out, self.config)
             kept = [collate(crops[i : i + _VALIDATION_BATCH]) for i in range(0, self.held_out, _VALIDATION_BATCH)]
             if self.background:
-                side, things = self.config.side, self.config.things
-                seed = (evaluation_set.SEED,)
-                kept.append(negatives(self.held_out // 4, side, seed, held_out=True, things=things))
+                kept.append(self._nobody(self.held_out // 4, (evaluation_set.SEED,), held_out=True))
             _KEPT[self] = kept
         return kept
+
+    def _nobody(self, count: int, seed: tuple[int, ...], held_out: bool) -> Batch:
+        return negatives(count, self.config.side, seed, held_out, self.config.things)
 
     def _old(self, kept: deque[Batch], count: int, seed: int, number: int) -> Batch:
         dice = torch.Generator().manual_seed(seed * 2**32 + number)

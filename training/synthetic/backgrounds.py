@@ -11,7 +11,6 @@ import json
 import sys
 import tempfile
 import zipfile
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
 from training.synthetic.body_data import cache_folder
-from training.synthetic.debian_package import licence_of, licences_of, unpacked
+from training.synthetic.debian_package import kept_aside, licence_of, licences_of, unpacked
 
 PACKAGES = (
     "mate-backgrounds",
@@ -35,7 +34,6 @@ PACKAGES = (
 # Drawings with people-like figures.
 _UNWANTED = ("Autumn/", "FlyingKonqui/", "SafeLanding/", "/html/", "fluent-color", "/fonts/")
 _LONG_SIDE = 1280
-_HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
@@ -159,10 +157,10 @@ def _cached(path: Path, package: str, source: str, licence: str, folder: Path) -
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     if _is_flat(image) or (max(image.shape) > 400 and _has_people(image)):
         return None
-    number = zlib.crc32(f"{package}/{source}".encode())
-    name = f"{number:08x}.jpg"
+    stem, held_out = kept_aside(f"{package}/{source}")
+    name = f"{stem}.jpg"
     cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    return Picture(name, package, source, licence, number % 1000 < _HELD_OUT * 1000, max(image.shape) < 400)
+    return Picture(name, package, source, licence, held_out, max(image.shape) < 400)
 
 
 def _is_flat(image: NDArray[np.uint8]) -> bool:

@@ -10,7 +10,6 @@ import functools
 import json
 import sys
 import tempfile
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,16 +20,15 @@ from numpy.typing import NDArray
 from metrabs_ros.cache_files import write_atomically
 from metrabs_ros.errors import InputError
 from training.synthetic.body_data import cache_folder
-from training.synthetic.debian_package import licence_of, licences_of, unpacked
+from training.synthetic.debian_package import kept_aside, licence_of, licences_of, unpacked
 
 PACKAGE = "tuxpaint-stamps-default"
 _STAMPS = "usr/share/tuxpaint/stamps"
 _WANTED = ("animals", "clothes", "food", "household", "medical", "naturalforces", "plants", "town/houses", "vehicles")
 _UNWANTED = ("apes/", "armor/", "cats/cartoon/", "_mirror", "_flip")
 _LONG_SIDE = 256
-# Who is seen through less than this is not there.
+# What is less opaque is not there.
 _LEAST_OPAQUE = 0.02
-_HELD_OUT = 0.2
 _MOST_THINGS = 3
 
 
@@ -96,13 +94,14 @@ def build() -> list[Cutout]:
             for path in sorted((root / _STAMPS / wanted).rglob("*.png")):
                 source = str(path.relative_to(root))
                 licence = licence_of(source, licences)
-                image = _shrunk(path)
-                if image is None or licence is None or any(part in source for part in _UNWANTED):
+                if licence is None or any(part in source for part in _UNWANTED):
                     continue
-                number = zlib.crc32(source.encode())
-                name = f"{number:08x}.png"
-                cv2.imwrite(str(folder / name), image)
-                found.append(Cutout(name, source, licence, number % 1000 < _HELD_OUT * 1000))
+                image = _shrunk(path)
+                if image is None:
+                    continue
+                stem, held_out = kept_aside(source)
+                cv2.imwrite(str(folder / f"{stem}.png"), image)
+                found.append(Cutout(f"{stem}.png", source, licence, held_out))
     index = json.dumps([asdict(cutout) for cutout in found], indent=1)
     write_atomically(folder / "index.json", index.encode())
     return found
