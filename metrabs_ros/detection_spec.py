@@ -28,9 +28,9 @@ class DetectorSpec:
 
     center_keypoint and radius_keypoint span the circle around the whole body, and point from the hips to the head.
     Anchors of ``score_threshold`` and more are detections; those of ``doubtful_threshold`` and more are doubtful ones
-    (None: there are none). nms_iou: overlap of their boxes above which two detections are the same person;
-    nms_iou_across_views: where they come from two views and differ in size, too, as those of views that cut somebody
-    off do.
+    (None: there are none); at what is of ``faint_threshold`` and more, a closer look is taken (None: at nothing).
+    nms_iou: overlap of their boxes above which two detections are the same person; nms_iou_across_views: where they
+    come from two views and differ in size, too, as those of views that cut somebody off do.
     """
 
     boxes: str
@@ -41,6 +41,7 @@ class DetectorSpec:
     radius_keypoint: int
     score_threshold: float = 0.5
     doubtful_threshold: float | None = None
+    faint_threshold: float | None = None
     nms_iou: float = 0.3
     nms_iou_across_views: float = 0.3
 
@@ -56,7 +57,18 @@ class DetectorSpec:
                 f"{self.doubtful_threshold}."
             )
 
+        if not 0 < self.faintest_score <= self.least_score:
+            raise InputError(
+                f"detection: faint_threshold must lie between 0 and the other thresholds, {self.least_score}, got "
+                f"{self.faint_threshold}."
+            )
+
     @property
     def least_score(self) -> float:
         """Of a detection, be it a doubtful one."""
         return self.score_threshold if self.doubtful_threshold is None else self.doubtful_threshold
+
+    @property
+    def faintest_score(self) -> float:
+        """Of what is looked at at all."""
+        return self.least_score if self.faint_threshold is None else self.faint_threshold

@@ -34,16 +34,23 @@ class PeopleFinder:
         self._estimator = estimator
         self._body_upright = self._engine.spec.crop.body_upright
 
-    def detected(self, image_rgb: Image, max_views: int | None = None, near: Floats | None = None) -> Detections:
-        """By all views of the image or the next ``max_views`` in turn, one of them around the box ``near`` [4] instead;
-        without doubtful ones where the engine's spec has no use for them.
+    def detected(
+        self,
+        image_rgb: Image,
+        max_views: int | None = None,
+        near: Floats | None = None,
+        known: Floats | None = None,
+    ) -> Detections:
+        """By all views of the image or the next ``max_views`` in turn, one of them around the box ``near`` [4] instead,
+        or close to what was faint and is nobody of those at ``known`` [M,4]; without doubtful ones where the engine's
+        spec has no use for them.
 
         Raises InputError where there is no detector.
         """
         if self._detector is None:
             spec = self._engine.spec
             raise InputError(f"The engine {spec.name} names no detector: give boxes, or name one in {spec.path}.")
-        found = self._detector.detect(image_rgb, max_views, near)
+        found = self._detector.detect(image_rgb, max_views, near, known)
         if self._engine.spec.max_doubtful_vagueness > 0:
             return found
         return found.taken(found.scores >= self._detector.sure_score)

@@ -191,7 +191,7 @@ class PosePipeline:
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
         carried, is_named = self._whereabouts.carried(camera, stamp_s)
         near = self._whereabouts.looked_back_at(stamp_s)
-        fresh = self._finder.detected(image_rgb, self._whereabouts.view_budget(bool(len(carried))), near)
+        fresh = self._finder.detected(image_rgb, self._whereabouts.view_budget(bool(len(carried))), near, carried.boxes)
         same = same_people(fresh, carried)
         is_new = ~same.any(1) & ~parts_of_people(fresh, carried, self._sure_score)
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(is_new), self.up))

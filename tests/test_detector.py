@@ -20,10 +20,8 @@ from metrabs_ros.detector import (
     decoded,
     open_detector,
     suppressed,
-    view_pixels,
-    views_around,
-    views_of,
 )
+from metrabs_ros.detector_views import view_pixels, views_around, views_of
 from metrabs_ros.errors import InputError
 from metrabs_ros.model_spec import find_spec, load_spec
 from metrabs_ros.pose import Detections

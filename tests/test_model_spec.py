@@ -142,6 +142,8 @@ def test_the_detector_needs_what_decoding_needs(tmp_path: Path) -> None:
         ("detection", "score_threshold", 0.0),
         ("detection", "doubtful_threshold", 0.67),
         ("detection", "doubtful_threshold", 0.0),
+        ("detection", "faint_threshold", 0.51),
+        ("detection", "faint_threshold", 0.0),
         ("anchors", "per_cell", [2, 2]),
         ("anchors", "strides", [8, 0, 32]),
     ],

@@ -109,7 +109,7 @@ class Run:
         seed: int = 0,
         one_good_at_a_time: bool = False,
     ) -> None:
-        """one_good_at_a_time: a good frame waits for the answer to the one before, so that none is passed over for it."""
+        """one_good_at_a_time: a good frame waits for the answer to the one before, which it would rightly displace."""
         self.node = node
         traffic = FuzzTraffic(time.time(), rate_hz, pixels, seed)
         peer.wait_for_answer(traffic.next("one"), RESEND_S)

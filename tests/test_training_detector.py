@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training/ needs torch: see requirements/training.txt")
 
-from metrabs_ros.detector import Detector, anchor_centers, box_iou, decoded, open_detector, view_pixels  # noqa: E402
+from metrabs_ros.detector import Detector, anchor_centers, box_iou, decoded, open_detector  # noqa: E402
+from metrabs_ros.detector_views import view_pixels  # noqa: E402
 from metrabs_ros.errors import InputError  # noqa: E402
 from metrabs_ros.model_spec import find_spec, load_spec  # noqa: E402
 from metrabs_ros.network_input import run_network  # noqa: E402

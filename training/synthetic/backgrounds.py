@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -176,10 +176,15 @@ def _has_people(image_bgr: NDArray[np.uint8]) -> bool:
 
 @functools.cache
 def _detector():  # type: ignore[no-untyped-def]
-    from metrabs_ros.detector import open_detector
+    from metrabs_ros.detector import Detector
+    from metrabs_ros.engine import AUTO, open_network
     from metrabs_ros.model_spec import find_spec, load_spec
 
-    return open_detector(load_spec(find_spec("blazepose_detector")))
+    spec = load_spec(find_spec("blazepose_detector"))
+    assert spec.detection is not None
+    network = open_network(spec, AUTO, [spec.detection.boxes, spec.detection.scores])
+    # All figures rest on the list of pictures, which was made before there were closer looks.
+    return Detector(replace(spec, detection=replace(spec.detection, faint_threshold=None)), network)
 
 
 if __name__ == "__main__":
