@@ -27,6 +27,7 @@ from training.export import OPSET, store_in_half
 _KEPT = 8
 _SCORE_THRESHOLD = 0.65
 _DOUBTFUL_THRESHOLD = 0.4
+_FAINT_THRESHOLD = 0.3
 _NMS_IOU = 0.4
 
 
@@ -102,6 +103,7 @@ def export(trained: PersonDetector, target: Path, size: int, threshold: float = 
             "radius_keypoint": 1,
             "score_threshold": threshold,
             "doubtful_threshold": min(threshold, _DOUBTFUL_THRESHOLD),
+            "faint_threshold": min(threshold, _FAINT_THRESHOLD),
             "nms_iou": _NMS_IOU,
         },
     }
