@@ -45,8 +45,8 @@ def spec_of(name: str, **detection: object) -> ModelSpec:
 
 
 def looks(*seen: tuple[float, float, float, float], known: list[list[float]] | None = None) -> list[View]:
-    """Where closer looks are taken at what is ``seen``, each x and y of the middle, side of the box and score; all of it
-    in views of 1200 px."""
+    """Where closer looks are taken at what is ``seen``: each one's middle x and y, side of its box and score. All were
+    seen in views of 1200 px."""
     boxes = np.array([[x - side / 2, y - side / 2, side, side] for x, y, side, _ in seen], float)
     found = Detections.from_boxes(boxes, np.array([score for *_, score in seen]))
     spec = spec_of("blazepose_detector", score_threshold=0.6, doubtful_threshold=0.5, faint_threshold=0.1)
