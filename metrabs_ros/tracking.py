@@ -151,12 +151,13 @@ class Tracker:
             if track_id
         ]
 
-    def seen_since(self, stamp_s: float) -> tuple[list[Pose3D], NDArray[np.bool_]]:
-        """The last poses of all N seen at or after ``stamp_s``, and [N] who of them has an id."""
+    def seen_since(self, stamp_s: float) -> tuple[list[Pose3D], NDArray[np.bool_], NDArray[np.bool_]]:
+        """The last poses of all N seen at or after ``stamp_s``, [N] who of them has an id, and [N] who was seen in the
+        last frame."""
         if self._tracks is None:
-            return [], np.zeros(0, bool)
+            return [], np.zeros(0, bool), np.zeros(0, bool)
         tracks = self._tracks.taken(self._tracks.seen_s >= stamp_s)
-        return list(tracks.poses), tracks.track_id > 0
+        return list(tracks.poses), tracks.track_id > 0, tracks.seen_s >= self._stamp_s
 
     def missing_since(self, stamp_s: float) -> list[Pose3D]:
         """The last poses of those with an id who were not seen in the last frame but at or after ``stamp_s``."""

@@ -123,6 +123,24 @@ def test_who_was_lost_a_moment_ago_is_looked_for_there(frames: list[np.ndarray])
     pipeline.close()
 
 
+def test_who_was_lost_sight_of_is_seen_where_the_detector_finds_them(
+    pipeline: PosePipeline, frames: list[np.ndarray]
+) -> None:
+    """While the man is unseen he moves by half of the square around him: what is left of him in that is no whole man."""
+    (man, woman) = sorted(pipeline.process(frames[0], CAMERA, 0.0), key=lambda pose: float(pose.box[0]))
+    x, y, w, h = man.box.astype(int)
+    place = np.s_[max(0, y - 40) : y + h + 40, max(0, x - 40) : x + w + 40]
+    without, elsewhere = frames[0].copy(), frames[0].copy()
+    without[place] = elsewhere[place] = 110
+    step = int(0.5 * max(man.box[2:]))
+    elsewhere[place[0], place[1].start - step : place[1].stop - step] = frames[0][place]
+    for i in (1, 2):
+        assert [pose.track_id for pose in pipeline.process(without, CAMERA, i / 30)] == [woman.track_id]
+    back = {pose.track_id: pose for pose in pipeline.process(elsewhere, CAMERA, 3 / 30)}
+    found = min(back.values(), key=lambda pose: float(pose.box[0]))
+    np.testing.assert_allclose(found.joints2d, man.joints2d - [step, 0], atol=0.15 * h)
+
+
 def test_a_stamp_that_is_none_is_refused(pipeline: PosePipeline, frames: list[np.ndarray]) -> None:
     with pytest.raises(InputError, match="A stamp must be a finite number of seconds, got nan"):
         pipeline.process(frames[0], CAMERA, float("nan"))

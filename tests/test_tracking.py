@@ -282,9 +282,9 @@ def test_after_a_reset_everybody_is_new_and_no_id_is_used_twice() -> None:
     tracker = Tracker()
     assert ids(tracker, [(0, 0, 3), (1, 0, 3)], 5.0) == [1, 2]
     tracker.reset()
-    poses, is_named = tracker.seen_since(-1.0)
+    poses, is_named, is_current = tracker.seen_since(-1.0)
     assert poses == []
-    assert len(is_named) == 0
+    assert len(is_named) == len(is_current) == 0
     assert ids(tracker, [(0, 0, 3)], 0.0) == [3]
 
 
@@ -293,9 +293,12 @@ def test_who_was_seen_lately_with_and_without_an_id() -> None:
     ids(tracker, [(0, 0, 3), (2, 0, 3)], 0.0)
     tracker.update([pose_at((2, 0, 3)), pose_at((-2, 0, 5), 0.6)], 0.5)
     assert len(tracker.seen_since(0.0)[0]) == 3
-    poses, is_named = tracker.seen_since(0.3)
+    poses, is_named, is_current = tracker.seen_since(0.3)
     assert [pose.score for pose in poses] == [0.9, 0.6]
     assert list(is_named) == [True, False]
+    assert list(is_current) == [True, True]
+    tracker.update([pose_at((2, 0, 3))], 0.6)
+    assert dict(zip(*(list(rows) for rows in tracker.seen_since(0.3)[1:]), strict=True)) == {True: True, False: False}
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
