@@ -126,7 +126,7 @@ def test_who_was_lost_a_moment_ago_is_looked_for_there(frames: list[np.ndarray])
 def test_who_was_lost_sight_of_is_seen_where_the_detector_finds_them(
     pipeline: PosePipeline, frames: list[np.ndarray]
 ) -> None:
-    """While the man is unseen he moves by half of the square around him: what is left of him in that is no whole man."""
+    """While unseen the man moves by half of the square around him: what is left of him in that is no whole man."""
     (man, woman) = sorted(pipeline.process(frames[0], CAMERA, 0.0), key=lambda pose: float(pose.box[0]))
     x, y, w, h = man.box.astype(int)
     place = np.s_[max(0, y - 40) : y + h + 40, max(0, x - 40) : x + w + 40]
