@@ -44,12 +44,12 @@ class PosePipeline:
     """Detector, crops, engine, reconstruction, plausibility, tracker and smoother in a row.
 
     ``up`` is world up in the camera's optical frame. ``views_per_frame`` bounds the detector's work on each frame of a
-    video (None: everything on every frame); people already known are carried from frame to frame meanwhile, and while
-    nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are averaged, 1..32, which
-    may change at any time. Poses come out in the joints of ``convention`` (conventions.py): those of ``skeleton``.
-    Poses of a score below ``min_score`` are left out, and those that ``plausible`` rejects; both may change at any
-    time, as may ``up`` (unit length). ``seconds_back`` is by how much the stamp of the frame processed last lay before
-    the one before it, s: where it is not 0, everybody was forgotten before that frame.
+    video, a closer look apart (None: everything on every frame); people already known are carried from frame to frame
+    meanwhile, and while nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are
+    averaged, 1..32, which may change at any time. Poses come out in the joints of ``convention`` (conventions.py):
+    those of ``skeleton``. Poses of a score below ``min_score`` are left out, and those that ``plausible`` rejects; both
+    may change at any time, as may ``up`` (unit length). ``seconds_back`` is by how much the stamp of the frame
+    processed last lay before the one before it, s: where it is not 0, everybody was forgotten before that frame.
     """
 
     def __init__(
