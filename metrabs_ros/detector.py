@@ -70,6 +70,10 @@ class Detector:
         found, of_view = self._seen_in(image, views)
         closer = closer_views(found, np.reshape(views, (-1, 3))[of_view, 2], size, self.spec, known)[:most_closer]
         there, of_closer = self._seen_in(image, closer)
+        # A closer look is about who was not seen surely: of the others, it cuts somebody off.
+        sure = found.boxes[found.scores >= decoding.score_threshold]
+        is_news = (box_iou(there.boxes, sure) <= _SAME_PLACE_IOU).all(1)
+        there, of_closer = there.taken(is_news), of_closer[is_news]
         found, of_view = found.joined(there), np.concatenate([of_view, len(views) + of_closer])
         is_somebody = found.scores >= decoding.least_score
         return suppressed(
