@@ -56,7 +56,6 @@ class DetectorSpec:
                 f"detection: doubtful_threshold must lie between 0 and score_threshold, {self.score_threshold}, got "
                 f"{self.doubtful_threshold}."
             )
-
         if not 0 < self.faintest_score <= self.least_score:
             raise InputError(
                 f"detection: faint_threshold must lie between 0 and the other thresholds, {self.least_score}, got "

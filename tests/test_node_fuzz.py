@@ -118,12 +118,13 @@ class Run:
         before, self.handles_before = peer.settled_counts(), handles(node)
         self.sent: list[FuzzFrame] = []
         self.memory: list[float] = []
+        awaited: set[float] = set()
         start, pause = time.monotonic(), threading.Event()
         for index in range(round(SECONDS * rate_hz)):
             frame = traffic.next()
             if one_good_at_a_time and frame.people is not None:
-                sent_good = {before.stamp_s for before in self.sent if before.people is not None}
-                peer.wait_until(partial(peer.has_answers, sent_good), "the answer to a good frame")
+                peer.wait_until(partial(peer.has_answers, awaited), "the answer to a good frame")
+                awaited = {frame.stamp_s}
             pause.wait(max(0.0, start + index / rate_hz - time.monotonic()))
             peer.send_frame(frame)
             self.sent.append(frame.without_messages())
