@@ -155,7 +155,7 @@ class _Pile:
         person: int,
     ) -> None:
         count = len(faces)
-        row = (
+        row: tuple[NDArray[Any], ...] = (
             points,
             normals,
             patterns,
