@@ -157,7 +157,8 @@ class SecondLookSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One engine; see engines/README.md for the keys. ``detector`` names the engine that finds its people."""
+    """One engine; see engines/README.md for the keys. ``detector`` names the engine that finds its people; ``path`` is
+    the spec's file, beside which its weights and detector are looked for."""
 
     name: str
     kind: str
@@ -181,7 +182,7 @@ class ModelSpec:
     second_look: SecondLookSpec | None = None
     detector: str | None = None
     detection: DetectorSpec | None = None
-    path: Path = field(default=Path(), init=False)
+    path: Path = Path()
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
@@ -239,12 +240,10 @@ def load_spec(path: str | Path) -> ModelSpec:
                 key: parsed(OutputSpec, value, f"Engine spec {path}: outputs: {key}")
                 for key, value in data["outputs"].items()
             }
-        spec = parsed(ModelSpec, data, f"Engine spec {path}")
+        return parsed(ModelSpec, data, f"Engine spec {path}", path=path)
     except InputError as error:
         text = str(error)
         raise InputError(text if text.startswith("Engine spec") else f"Engine spec {path}: {text}") from None
-    object.__setattr__(spec, "path", path)
-    return spec
 
 
 def engine_folders() -> list[Path]:

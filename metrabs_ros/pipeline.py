@@ -189,14 +189,16 @@ class PosePipeline:
         if detections is not None:
             poses, _ = self._poses(image_rgb, camera, detections, own_boxes=False)
             return self._converted(self._followed(poses, camera, stamp_s, own_boxes=False), camera)
-        carried, is_named, is_current = self._whereabouts.carried(camera, stamp_s)
+        carried, last = self._whereabouts.carried(camera, stamp_s)
         near, budget = self._whereabouts.looked_back_at(stamp_s), self._whereabouts.view_budget(bool(len(carried)))
-        fresh = self._finder.detected(image_rgb, budget, near, carried.boxes[is_current])
+        fresh = self._finder.detected(image_rgb, budget, near, carried.boxes[last.is_current])
         # Who was lost sight of is looked for where the detector sees somebody as well as where they were.
-        same = same_people(fresh, carried) & is_current
+        same = same_people(fresh, carried) & last.is_current
         is_new = ~same.any(1) & ~parts_of_people(fresh, carried, self._sure_score)
         people = carried.joined(self._finder.confirmed(image_rgb, camera, fresh.taken(is_new), self.up))
-        poses, alone = self._poses(image_rgb, camera, people, own_boxes=True, carried=Carried(is_named, same.any(0)))
+        poses, alone = self._poses(
+            image_rgb, camera, people, own_boxes=True, carried=Carried(last.is_named, same.any(0))
+        )
         return self._converted(self._followed(poses, camera, stamp_s, own_boxes=True, vouched=~alone), camera)
 
     def estimate(self, image_rgb: Image, camera: Camera, boxes: ArrayLike | None = None) -> list[Pose3D]:

@@ -14,15 +14,16 @@ from metrabs_ros.errors import InputError
 Record = TypeVar("Record")
 
 
-def parsed(record: type[Record], data: Any, where: str) -> Record:
+def parsed(record: type[Record], data: Any, where: str, **known: Any) -> Record:
     """A ``record`` (a dataclass) from a mapping; ``where`` names the mapping in errors.
 
     Field types understood: str, bool, int, float, dict, X | None, tuple[X, ...], tuple[X, Y] and other dataclasses.
+    Fields that are ``known`` without it are no keys of the mapping.
     Raises InputError for a key the record lacks (naming the nearest), a missing key or a value of another type.
     """
     if not isinstance(data, dict):
         raise InputError(f"{where} must be a mapping of keys to values, got {_shown(data)}.")
-    fields = {field.name: field for field in dataclasses.fields(record) if field.init}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(record) if field.name not in known}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
             raise InputError(f"{where} has the unknown key {key!r}{nearest(str(key), fields)}.")
@@ -34,7 +35,8 @@ def parsed(record: type[Record], data: Any, where: str) -> Record:
     if missing:
         raise InputError(f"{where} lacks the key {', '.join(map(repr, missing))}: add it.")
     hints = typing.get_type_hints(record)
-    return record(**{name: _converted(hints[name], value, f"{where}: {name}") for name, value in data.items()})
+    read = {name: _converted(hints[name], value, f"{where}: {name}") for name, value in data.items()}
+    return record(**read, **known)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,16 @@ class _Tracks:
         return _Tracks(*(np.concatenate(pair) for pair in pairs))
 
 
+@dataclass(frozen=True, eq=False)
+class LastSeen:
+    """N people of the last frames: poses, their last ones; is_named [N], who has an id; is_current [N], who was seen in
+    the very last frame."""
+
+    poses: Sequence[Pose3D] = ()
+    is_named: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    is_current: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+
 class Tracker:
     """Gives people track ids 1, 2, ... that last while they cross, hide and come back.
 
@@ -151,13 +161,12 @@ class Tracker:
             if track_id
         ]
 
-    def seen_since(self, stamp_s: float) -> tuple[list[Pose3D], NDArray[np.bool_], NDArray[np.bool_]]:
-        """The last poses of all N seen at or after ``stamp_s``, [N] who of them has an id, and [N] who was seen in the
-        last frame."""
+    def seen_since(self, stamp_s: float) -> LastSeen:
+        """All who were seen at or after ``stamp_s``."""
         if self._tracks is None:
-            return [], np.zeros(0, bool), np.zeros(0, bool)
+            return LastSeen()
         tracks = self._tracks.taken(self._tracks.seen_s >= stamp_s)
-        return list(tracks.poses), tracks.track_id > 0, tracks.seen_s >= self._stamp_s
+        return LastSeen(list(tracks.poses), tracks.track_id > 0, tracks.seen_s >= self._stamp_s)
 
     def missing_since(self, stamp_s: float) -> list[Pose3D]:
         """The last poses of those with an id who were not seen in the last frame but at or after ``stamp_s``."""

@@ -10,8 +10,7 @@ from metrabs_ros.detector import box_iou
 from metrabs_ros.engine import Engine
 from metrabs_ros.pose import Detections
 from metrabs_ros.regions import Regions
-from metrabs_ros.selection import NOBODY
-from metrabs_ros.tracking import Tracker
+from metrabs_ros.tracking import LastSeen, Tracker
 
 Floats = NDArray[np.float64]
 
@@ -35,18 +34,20 @@ class Whereabouts:
         self._body_upright = engine.spec.crop.body_upright
         self._frames_missed = 0
 
-    def carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Where the N people of the last frames are looked for in this one, if the engine can tell that they left, [N]
-        who of them has an id, and [N] who was seen in the last frame."""
-        poses, is_named, is_current = self._tracker.seen_since(stamp_s - _CARRY_S)
-        if not poses or not self._engine.scores_people:
-            return Detections.from_boxes(np.zeros((0, 4))), NOBODY.is_named, NOBODY.is_backed
-        joints2d = np.stack([pose.joints2d for pose in poses])
+    def carried(self, camera: Camera, stamp_s: float) -> tuple[Detections, LastSeen]:
+        """Where the people of the last frames are looked for in this one, and who they are; nobody where the engine
+        cannot tell that they left."""
+        last = self._tracker.seen_since(stamp_s - _CARRY_S)
+        if not last.poses or not self._engine.scores_people:
+            return Detections.from_boxes(np.zeros((0, 4))), LastSeen()
+        joints2d = np.stack([pose.joints2d for pose in last.poses])
         boxes = (
-            self._regions.squares(joints2d, camera) if self._body_upright else np.stack([pose.box for pose in poses])
+            self._regions.squares(joints2d, camera)
+            if self._body_upright
+            else np.stack([pose.box for pose in last.poses])
         )
-        scores = np.array([pose.score for pose in poses])
-        return Detections(boxes, scores, self._regions.torso_axes(joints2d)), is_named, is_current
+        scores = np.array([pose.score for pose in last.poses])
+        return Detections(boxes, scores, self._regions.torso_axes(joints2d)), last
 
     def looked_back_at(self, stamp_s: float) -> Floats | None:
         """In every other frame the box [4] in which somebody was lost a moment ago, one after the other."""

@@ -96,16 +96,16 @@ def test_who_wants_no_closer_looks_takes_none() -> None:
 
 @pytest.fixture(scope="module", params=["blazepose_detector", "person_detector"])
 def detectors(request: pytest.FixtureRequest) -> tuple[Detector, Detector, CountedNetwork]:
-    """Without closer looks and with them, over one network, whose runs are counted."""
-    opened = open_detector(load_spec(find_spec(request.param)))
+    """Without closer looks and with them, whose network's runs are counted."""
     counted: list[CountedNetwork] = []
 
     def around(network: Network) -> Network:
         counted.append(CountedNetwork(network))
         return counted[-1]
 
-    closer = opened.through(around)
-    return Detector(spec_of(request.param, faint_threshold=None), counted[0]), closer, counted[0]
+    plain = open_detector(spec_of(request.param, faint_threshold=None))
+    closer = open_detector(load_spec(find_spec(request.param))).through(around)
+    return plain, closer, counted[0]
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "selection": {
         "camera", "engine", "estimator", "plausibility", "pose", "regions", "typical_body",
     },
-    "whereabouts": {"camera", "detector", "engine", "pose", "regions", "selection", "tracking"},
+    "whereabouts": {"camera", "detector", "engine", "pose", "regions", "tracking"},
     "pipeline": {
         "augmented_views", "auto_backend", "camera", "closing", "conventions", "detector", "engine", "errors",
         "estimator", "finder", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton", "smoothing",

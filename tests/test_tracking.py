@@ -282,9 +282,8 @@ def test_after_a_reset_everybody_is_new_and_no_id_is_used_twice() -> None:
     tracker = Tracker()
     assert ids(tracker, [(0, 0, 3), (1, 0, 3)], 5.0) == [1, 2]
     tracker.reset()
-    poses, is_named, is_current = tracker.seen_since(-1.0)
-    assert poses == []
-    assert len(is_named) == len(is_current) == 0
+    last = tracker.seen_since(-1.0)
+    assert len(last.poses) == len(last.is_named) == len(last.is_current) == 0
     assert ids(tracker, [(0, 0, 3)], 0.0) == [3]
 
 
@@ -292,13 +291,14 @@ def test_who_was_seen_lately_with_and_without_an_id() -> None:
     tracker = Tracker()
     ids(tracker, [(0, 0, 3), (2, 0, 3)], 0.0)
     tracker.update([pose_at((2, 0, 3)), pose_at((-2, 0, 5), 0.6)], 0.5)
-    assert len(tracker.seen_since(0.0)[0]) == 3
-    poses, is_named, is_current = tracker.seen_since(0.3)
-    assert [pose.score for pose in poses] == [0.9, 0.6]
-    assert list(is_named) == [True, False]
-    assert list(is_current) == [True, True]
+    assert len(tracker.seen_since(0.0).poses) == 3
+    last = tracker.seen_since(0.3)
+    assert [pose.score for pose in last.poses] == [0.9, 0.6]
+    assert list(last.is_named) == [True, False]
+    assert list(last.is_current) == [True, True]
     tracker.update([pose_at((2, 0, 3))], 0.6)
-    assert dict(zip(*(list(rows) for rows in tracker.seen_since(0.3)[1:]), strict=True)) == {True: True, False: False}
+    last = tracker.seen_since(0.3)
+    assert dict(zip(last.is_named, last.is_current, strict=True)) == {True: True, False: False}
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
@@ -345,7 +345,7 @@ def test_what_only_a_last_pose_speaks_for_is_nobody_new() -> None:
     assert tracker.update([pose_at((0, 0, 6))], 0.0, NOT_VOUCHED) == []
     assert ids(tracker, [(0, 0, 6)], 0.1) == [1]
     assert tracker.update([pose_at((0, 0, 1.5))], 0.2, NOT_VOUCHED) == []
-    assert len(tracker.seen_since(0.0)[0]) == 1
+    assert len(tracker.seen_since(0.0).poses) == 1
     assert [tracked.track_id for tracked in tracker.update([pose_at((0, 0, 6))], 0.3, NOT_VOUCHED)] == [1]
 
 

@@ -176,15 +176,13 @@ def _has_people(image_bgr: NDArray[np.uint8]) -> bool:
 
 @functools.cache
 def _detector():  # type: ignore[no-untyped-def]
-    from metrabs_ros.detector import Detector
-    from metrabs_ros.engine import AUTO, open_network
+    from metrabs_ros.detector import open_detector
     from metrabs_ros.model_spec import find_spec, load_spec
 
     spec = load_spec(find_spec("blazepose_detector"))
     assert spec.detection is not None
-    network = open_network(spec, AUTO, [spec.detection.boxes, spec.detection.scores])
     # All figures rest on the list of pictures, which was made before there were closer looks.
-    return Detector(replace(spec, detection=replace(spec.detection, faint_threshold=None)), network)
+    return open_detector(replace(spec, detection=replace(spec.detection, faint_threshold=None)))
 
 
 if __name__ == "__main__":
