@@ -27,6 +27,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from demo.recording import Recording, Selection, people_in
 from demo.rendering import render
 from metrabs_ros.errors import InputError
+from metrabs_ros.heap import keep_freed_memory
 from metrabs_ros.messages import camera_from_msg, image_from_msg
 from metrabs_ros.model_spec import find_spec, load_spec
 
@@ -117,6 +118,7 @@ def main() -> int:
     parser.add_argument("--engine", required=True)
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -58,8 +58,11 @@ class Recording:
         """Keeps an image [H,W,3], made smaller and compressed."""
         if len(self.pictures) < _PICTURES:
             scale = min(1.0, _WIDTH / image_rgb.shape[1])
-            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+            # Above a half, interpolation shows no aliasing to speak of and takes an eighth of the time.
+            how = cv2.INTER_LINEAR if scale > 0.5 else cv2.INTER_AREA
+            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=how)
+            small = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+            _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
             self.pictures[stamp_ns] = data
 
     def add_answer(self, stamp_ns: int | None, people: dict[int, Floats], now_s: float) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -13,39 +15,50 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from metrabs_ros.serialized import Serialized
+
 Floats = NDArray[np.float64]
 
 # tf2_ros's own.
 _TF_DEPTH = 100
+# Joints' frames and bodies', and who comes and goes.
+_MOST_KEPT = 8
+_NOT_ROTATED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
-class FrameMessages:
-    """The messages of frames whose names stay: making one costs several times what setting it anew does.
+class FrameBytes:
+    """tf2_msgs/TFMessage as bytes; frames of the same names are serialized once, then only moved."""
 
-    ``moved`` gives the same objects each time: publish them before the next call.
-    """
+    def __init__(self) -> None:
+        self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Serialized] = {}
 
-    def __init__(self, child_frame_ids: Sequence[str]) -> None:
-        self._messages = [TransformStamped(child_frame_id=name) for name in child_frame_ids]
+    def of(
+        self,
+        stamp: Time,
+        parents: Sequence[str],
+        children: Sequence[str],
+        translations: Floats,
+        quaternions: Floats | None = None,
+    ) -> bytes | None:
+        """Frames ``children`` under ``parents``: translations [K,3] m, quaternions [K,4] xyzw (None: not rotated).
 
-    def moved(self, header: Header, translations: Floats, quaternions: Floats | None = None) -> list[TransformStamped]:
-        """Under the header's frame, translations [K,3] m, quaternions [K,4] xyzw (None: not rotated).
-
-        Frames whose place is not a number are left out: TF has no way to say that one is not known.
+        Frames whose place is not a number are left out: TF has no way to say that one is not known. None where there
+        is no other.
         """
-        known = np.isfinite(translations).all(-1)
-        if quaternions is not None:
-            known &= np.isfinite(quaternions).all(-1)
-            for message, (x, y, z, w) in zip(self._messages, quaternions.tolist(), strict=True):
-                rotation = message.transform.rotation
-                rotation.x, rotation.y, rotation.z, rotation.w = x, y, z, w
-        for message, (x, y, z) in zip(self._messages, translations.tolist(), strict=True):
-            message.header = header
-            translation = message.transform.translation
-            translation.x, translation.y, translation.z = x, y, z
-        if known.all():
-            return self._messages
-        return [message for message, is_known in zip(self._messages, known, strict=True) if is_known]
+        turns = np.broadcast_to(_NOT_ROTATED, (len(translations), 4)) if quaternions is None else quaternions
+        numbers = np.concatenate([translations, turns], 1)
+        known = np.isfinite(numbers).all(1)
+        if not known.any():
+            return None
+        names = tuple(parents), tuple(children)
+        if not known.all():
+            numbers = numbers[known]
+            names = tuple(compress(parents, known)), tuple(compress(children, known))
+        # The one used last is kept longest.
+        self._kept[names] = frames = self._kept.pop(names, None) or _serialized(*names)
+        if len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return frames.at(stamp, numbers)
 
 
 class FramePublisher:
@@ -57,10 +70,33 @@ class FramePublisher:
         self._publisher = node.create_publisher(
             TFMessage, "/tf", QoSProfile(depth=_TF_DEPTH), qos_overriding_options=overrides
         )
+        self._frames = FrameBytes()
 
-    def publish(self, transforms: list[TransformStamped]) -> None:
-        if transforms:
-            self._publisher.publish(TFMessage(transforms=transforms))
+    def publish(
+        self,
+        stamp: Time,
+        parents: Sequence[str],
+        children: Sequence[str],
+        translations: Floats,
+        quaternions: Floats | None = None,
+    ) -> None:
+        """Those of FrameBytes.of that are known."""
+        message = self._frames.of(stamp, parents, children, translations, quaternions)
+        if message is not None:
+            self._publisher.publish(message)
 
     def destroy(self) -> None:
         self._node.destroy_publisher(self._publisher)
+
+
+def _serialized(parents: Sequence[str], children: Sequence[str]) -> Serialized:
+    def build(stamp: Time) -> tuple[TFMessage, list[object]]:
+        headers = {name: Header(stamp=stamp, frame_id=name) for name in parents}
+        transforms = [
+            TransformStamped(header=headers[parent], child_frame_id=child)
+            for parent, child in zip(parents, children, strict=True)
+        ]
+        vectors = [part for each in transforms for part in (each.transform.translation, each.transform.rotation)]
+        return TFMessage(transforms=transforms), vectors
+
+    return Serialized(build)

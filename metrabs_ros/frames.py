@@ -8,6 +8,7 @@ frame that can be decoded raises InputError.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -62,6 +63,10 @@ class FrameSource(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def thinned(self, every: int) -> Iterator[Frame]:
+        """Every ``every``-th frame, beginning with the first."""
+        return itertools.islice(self, 0, None, every)
 
     def close(self) -> None:  # noqa: B027, files have nothing to give back
         """Give back the device, if there is one."""
@@ -135,14 +140,22 @@ class VideoFrames(FrameSource):
             capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.thinned(1)
+
+    def thinned(self, every: int) -> Iterator[Frame]:
+        """Every ``every``-th frame; the others are decoded, as these build on them, but not converted to RGB."""
         capture = _opened(self.path)
         index, stamp_s = 0, 0.0
         try:
-            while (image := _next_image(capture)) is not None:
+            while capture.grab():
                 if index:
                     own_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                     stamp_s = own_s if own_s > stamp_s else stamp_s + 1 / self.rate
-                yield Frame(index, stamp_s, image, self.path.name)
+                if index % every == 0:
+                    image = _rgb(*capture.retrieve())
+                    if image is None:
+                        break
+                    yield Frame(index, stamp_s, image, self.path.name)
                 index += 1
         finally:
             capture.release()
@@ -233,8 +246,11 @@ def quiet_opencv() -> Iterator[None]:
 
 
 def _next_image(capture: cv2.VideoCapture) -> Image | None:
-    ok, image = capture.read()
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if ok else None
+    return _rgb(*capture.read())
+
+
+def _rgb(is_there: bool, image_bgr: Image) -> Image | None:
+    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB) if is_there else None
 
 
 def _images_in(folder: Path) -> list[Path]:

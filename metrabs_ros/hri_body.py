@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from hri_msgs.msg import NormalizedRegionOfInterest2D, Skeleton2D
 from numpy.typing import NDArray
 from rclpy.event_handler import PublisherEventCallbacks
@@ -15,9 +14,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 
-from metrabs_ros.body_model import JOINT_NAMES, LINK_NAMES, tree
+from metrabs_ros.body_model import JOINT_NAMES, tree
 from metrabs_ros.body_urdf import urdf
-from metrabs_ros.frame_messages import FrameMessages
 from metrabs_ros.hri_messages import joint_state_to_msg, roi_to_msg, skeleton2d_to_msg
 from metrabs_ros.image_messages import clipped_box, cut_out
 from metrabs_ros.messages import image_to_msg
@@ -51,9 +49,8 @@ class HriBody:
         self._measured_s = -np.inf
         self._frames_measured = 0
         self._described: tuple[SegmentLengths, bool] | None = None
-        self._frame = FrameMessages([f"body_{body_id}"])
-        self._links = FrameMessages([])
-        self._links_of: bool | None = None
+        self._frames: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
+        self._frames_for: tuple[str, bool] | None = None
 
     @property
     def wants_pixels(self) -> bool:
@@ -100,20 +97,15 @@ class HriBody:
     def publish_joint_states(self, header: Header, reference_joints: bool) -> None:
         self._joint_states.publish(joint_state_to_msg(self.positions, self.body_id, header, reference_joints))
 
-    def frame(self, header: Header, place: Floats, quaternion: Floats) -> list[TransformStamped]:
-        """body_<id> at place [3] m under the header's frame, quaternion [4] xyzw."""
-        return self._frame.moved(header, place[None], quaternion[None])
-
-    def links(
-        self, header: Header, places: Floats, quaternions: Floats, reference_joints: bool
-    ) -> list[TransformStamped]:
-        """All links, in body_model.LINK_NAMES' order without body, under body_<id>."""
-        if self._links_of != reference_joints:
-            self._links_of = reference_joints
-            self._links = FrameMessages([f"{joint.child}_{self.body_id}" for joint in tree(reference_joints)])
-        kept = [LINK_NAMES.index(joint.child) - 1 for joint in tree(reference_joints)]
-        parent = Header(stamp=header.stamp, frame_id=f"body_{self.body_id}")
-        return self._links.moved(parent, places[kept], quaternions[kept])
+    def frames(self, camera_frame: str, reference_joints: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Parents and names of body_<id> and of all links, in body_model.LINK_NAMES' order."""
+        key = camera_frame, reference_joints
+        if self._frames_for != key:
+            body = f"body_{self.body_id}"
+            links = tuple(f"{joint.child}_{self.body_id}" for joint in tree(reference_joints))
+            self._frames_for = key
+            self._frames = (camera_frame, *(body,) * len(links)), (body, *links)
+        return self._frames
 
     def destroy(self) -> None:
         for publisher in (self._roi, self._cropped, self._skeleton2d, self._joint_states, self._urdf):

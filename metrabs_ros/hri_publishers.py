@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Sequence
+from itertools import compress
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +21,7 @@ from std_msgs.msg import Header
 
 from metrabs_ros.body_frame import body_frame
 from metrabs_ros.body_kinematics import joint_angles
-from metrabs_ros.body_model import forward_kinematics
+from metrabs_ros.body_model import LINK_NAMES, forward_kinematics, tree
 from metrabs_ros.frame_messages import FramePublisher
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.hri_body import NAMESPACE, HriBody
@@ -132,19 +134,22 @@ class HriPublishers:
     def _publish_frames(self, header: Header, present: list[HriBody], transforms: Floats, params: NodeParams) -> None:
         """transforms [N,1+links,4,4]: a body's pose in the camera's frame, NaN where unknown; its links' in its own."""
         valid = np.isfinite(transforms[:, 0]).all((1, 2))
-        transforms = transforms[valid]
-        if not len(transforms):
+        if not valid.any():
             return
-        places = transforms[..., :3, 3]
-        matrices = transforms[..., :3, :3].reshape(-1, 3, 3)
-        quaternions = Rotation.from_matrix(matrices).as_quat().reshape(*places.shape[:2], 4)
-        messages = []
-        placed = [body for body, is_valid in zip(present, valid, strict=True) if is_valid]
-        for body, place, quaternion in zip(placed, places, quaternions, strict=True):
-            messages += body.frame(header, place[0], quaternion[0])
-            if len(place) > 1:
-                messages += body.links(header, place[1:], quaternion[1:], params.hri_reference_joints)
-        self._tf.publish(messages)
+        count = transforms.shape[1]
+        kept = [0, *_links_of(params.hri_reference_joints)][:count]
+        transforms = transforms[valid][:, kept].reshape(-1, 4, 4)
+        named = [body.frames(header.frame_id, params.hri_reference_joints) for body in compress(present, valid)]
+        parents = tuple(name for names, _ in named for name in names[: len(kept)])
+        children = tuple(name for _, names in named for name in names[: len(kept)])
+        quaternions = Rotation.from_matrix(transforms[:, :3, :3]).as_quat()
+        self._tf.publish(header.stamp, parents, children, transforms[:, :3, 3], quaternions)
+
+
+@functools.cache
+def _links_of(reference_joints: bool) -> list[int]:
+    """Where the tree's links are in body_model.LINK_NAMES."""
+    return [LINK_NAMES.index(joint.child) for joint in tree(reference_joints)]
 
 
 class TrackedBodies:

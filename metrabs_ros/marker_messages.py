@@ -3,64 +3,102 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
-from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from metrabs_ros.serialized import Serialized
 from metrabs_ros.skeleton import Skeleton
 
 Floats = NDArray[np.float64]
 
 NAMESPACES = ("joints", "bones", "ids")
 _GOLDEN_RATIO = 0.618034
+# Of a level camera's optical frame.
+_UP = (0.0, -1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How people are drawn: ``lifetime_s`` 0 is for ever; ``scale`` multiplies the sizes."""
+
+    skeleton: Skeleton
+    lifetime_s: float = 0.0
+    scale: float = 1.0
+
+    @functools.cached_property
+    def edges(self) -> NDArray[np.intp]:
+        """[E,2] joints of each bone."""
+        return np.array(self.skeleton.edges, np.intp).reshape(-1, 2)
+
+
+class MarkerBytes:
+    """people_to_markers, as bytes where the same people are seen as in the message before, with all their joints."""
+
+    def __init__(self) -> None:
+        self._made_for: tuple[tuple[int, ...], Look, str] | None = None
+        self._serialized: Serialized | None = None
+
+    def of(
+        self,
+        joints: Floats,
+        track_ids: Sequence[int],
+        look: Look,
+        header: Header,
+        gone_ids: Sequence[int] = (),
+        up: Sequence[float] = _UP,
+    ) -> MarkerArray | bytes:
+        """Arguments as for people_to_markers."""
+        if gone_ids or not len(joints) or not np.isfinite(joints).all():
+            return people_to_markers(joints, track_ids, look, header, gone_ids, up)
+        key = tuple(track_ids), look, header.frame_id
+        if self._serialized is None or self._made_for != key:
+            self._made_for = key
+            self._serialized = Serialized(functools.partial(_built, joints, track_ids, look, header.frame_id))
+        numbers = [joints, joints[:, look.edges.ravel()], _above_heads(joints, up, look.scale)[:, None]]
+        return self._serialized.at(header.stamp, np.concatenate(numbers, 1))
 
 
 def people_to_markers(
     joints: Floats,
     track_ids: Sequence[int],
-    skeleton: Skeleton,
+    look: Look,
     header: Header,
     gone_ids: Iterable[int] = (),
-    *,
-    lifetime_s: float = 0.0,
-    scale: float = 1.0,
-    up: Sequence[float] = (0.0, -1.0, 0.0),
+    up: Sequence[float] = _UP,
 ) -> MarkerArray:
     """Per person the markers ns "joints" (spheres, in the skeleton's order), "bones" (lines) and "ids" (text above the
     head), all with the track id as marker id; ``gone_ids`` are deleted.
 
     joints [N,J,3] m and ``up``, the world's up, in the header's frame. Joints that are not numbers are left out, with
-    their bones, and so are people who have no other. ``lifetime_s`` 0 is for ever; ``scale`` multiplies the sizes.
+    their bones, and so are people who have no other.
     """
-    up_vector = np.asarray(up, np.float64) / np.linalg.norm(up)
-    lifetime = _duration(lifetime_s)
-    edges = np.array(skeleton.edges, np.intp).reshape(-1, 2)
+    lifetime, scale = _duration(look.lifetime_s), look.scale
     markers = []
     for track_id, person in zip(track_ids, joints, strict=True):
         seen = np.isfinite(person).all(-1)
         if not seen.any():
             continue
-        joint_colors, bone_colors, text_color = _colors(track_id, skeleton)
-        points = [Point(x=x, y=y, z=z) for x, y, z in person.tolist()]
-        shown = np.flatnonzero(seen)
-        ends = edges[seen[edges].all(-1)].reshape(-1)
-        top = person[shown[np.argmax(person[shown] @ up_vector)]] + 0.25 * scale * up_vector
+        joint_colors, bone_colors, text_color = _colors(track_id, look.skeleton)
+        shown, are_shown = np.flatnonzero(seen), seen[look.edges].all(-1)
         spheres = _marker("joints", track_id, header, Marker.SPHERE_LIST, lifetime)
-        spheres.points, spheres.colors = [points[i] for i in shown], [joint_colors[i] for i in shown]
+        spheres.points, spheres.colors = _points(person[shown]), [joint_colors[i] for i in shown]
         spheres.scale.x = spheres.scale.y = spheres.scale.z = 0.05 * scale
         bones = _marker("bones", track_id, header, Marker.LINE_LIST, lifetime)
-        bones.points = [points[i] for i in ends]
-        bones.colors = [bone_colors[i] for i in np.flatnonzero(np.repeat(seen[edges].all(-1), 2))]
+        bones.points = _points(person[look.edges[are_shown].ravel()])
+        bones.colors = [bone_colors[i] for i in np.flatnonzero(np.repeat(are_shown, 2))]
         bones.scale.x = 0.02 * scale
         text = _marker("ids", track_id, header, Marker.TEXT_VIEW_FACING, lifetime)
         text.text, text.color = str(track_id), text_color
-        text.pose.position.x, text.pose.position.y, text.pose.position.z = top.tolist()
+        at = _above_heads(person[None, shown], up, scale)[0]
+        text.pose.position.x, text.pose.position.y, text.pose.position.z = at.tolist()
         text.scale.z = 0.2 * scale
         markers += [spheres, bones, text]
     markers += [
@@ -76,6 +114,27 @@ def deletion_of_all(header: Header) -> MarkerArray:
     return MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
 
 
+def _built(
+    joints: Floats, track_ids: Sequence[int], look: Look, frame_id: str, stamp: Time
+) -> tuple[MarkerArray, list[Point]]:
+    message = people_to_markers(joints, track_ids, look, Header(stamp=stamp, frame_id=frame_id))
+    vectors: list[Point] = []
+    for marker in message.markers:
+        vectors += [marker.pose.position] if marker.type == Marker.TEXT_VIEW_FACING else marker.points
+    return message, vectors
+
+
+def _above_heads(joints: Floats, up: Sequence[float], scale: float) -> Floats:
+    """[N,3] m above the highest of joints [N,J,3] m."""
+    direction = np.asarray(up, np.float64) / np.linalg.norm(up)
+    highest = (joints @ direction).argmax(1)
+    return joints[np.arange(len(joints)), highest] + 0.25 * scale * direction
+
+
+def _points(places: Floats) -> list[Point]:
+    return [Point(x=x, y=y, z=z) for x, y, z in places.tolist()]
+
+
 def _marker(namespace: str, track_id: int, header: Header, kind: int, lifetime: Duration) -> Marker:
     marker = Marker(header=header, ns=namespace, id=track_id, type=kind, action=Marker.ADD, lifetime=lifetime)
     marker.pose.orientation.w = 1.0
@@ -87,7 +146,7 @@ def _duration(seconds: float) -> Duration:
     return Duration(sec=whole, nanosec=round((seconds - whole) * 1e9))
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def _colors(track_id: int, skeleton: Skeleton) -> tuple[list[ColorRGBA], list[ColorRGBA], ColorRGBA]:
     """Colours of joints [J], of the bones' ends [2 E] and of the text: a person is a hue, left pale, right dark."""
     hue = (track_id * _GOLDEN_RATIO) % 1.0

@@ -21,6 +21,7 @@ from metrabs_ros.diagnostics import NodeDiagnostics, NodeStatus
 from metrabs_ros.errors import InputError
 from metrabs_ros.frame_transforms import FrameTransforms
 from metrabs_ros.frame_worker import FrameWorker
+from metrabs_ros.heap import keep_freed_memory
 from metrabs_ros.parameter_set import ParameterSet
 from metrabs_ros.params import CameraParams, NodeParams
 from metrabs_ros.reports import Reports
@@ -286,6 +287,7 @@ def _first_line(error: Exception) -> str:
 
 def main(args: list[str] | None = None, open_pipelines: OpenPipelines = CameraPipelines.from_engine) -> int:
     """The executable pose_node. Ends with 0 on SIGINT and SIGTERM."""
+    keep_freed_memory()
     rclpy.init(args=args)
     try:
         run(PoseNode(open_pipelines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros import annotate
-from metrabs_ros.frame_messages import FrameMessages, FramePublisher
+from metrabs_ros.frame_messages import FramePublisher
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.image_messages import jpeg_to_msg
 from metrabs_ros.joint_cloud import joints_to_cloud
-from metrabs_ros.marker_messages import deletion_of_all, people_to_markers
+from metrabs_ros.marker_messages import Look, MarkerBytes, deletion_of_all
 from metrabs_ros.messages import image_to_msg
 from metrabs_ros.params import NodeParams
 from metrabs_ros.people_messages import people_to_msg
@@ -55,10 +56,10 @@ class PosePublishers:
         self._skeleton = self._publisher(String, f"{prefix}skeleton", _LATCHED_QOS)
         self._image = self._publisher(Image, f"{prefix}image_annotated", _IMAGE_QOS)
         self._jpeg = self._publisher(CompressedImage, f"{prefix}image_annotated/compressed", _IMAGE_QOS)
+        self._drawn = MarkerBytes()
         self._tf = FramePublisher(node)
         self._hri = _open_hri(node, self._camera, self._tf) if hri else None
         self._shown: set[int] = set()
-        self._frames: dict[tuple[int, str], FrameMessages] = {}
         self._said_skeleton: Skeleton | None = None
         self._header = Header()
 
@@ -117,34 +118,21 @@ class PosePublishers:
             if self._shown:
                 self._delete_markers()
         elif _is_heard(self._markers):
-            markers = people_to_markers(
-                joints,
-                track_ids,
-                result.skeleton,
-                result.header,
-                sorted(self._shown.difference(track_ids)),
-                lifetime_s=params.marker_lifetime_s,
-                scale=params.marker_scale,
-                up=result.up,
-            )
+            look = Look(result.skeleton, params.marker_lifetime_s, params.marker_scale)
+            gone = sorted(self._shown.difference(track_ids))
             self._shown = set(track_ids)
-            self._markers.publish(markers)
+            self._markers.publish(self._drawn.of(joints, track_ids, look, result.header, gone, result.up))
 
     def _delete_markers(self) -> None:
         self._markers.publish(deletion_of_all(self._header))
         self._shown = set()
 
     def _publish_frames(self, result: FrameResult, joints: Floats, tf_prefix: str) -> None:
-        before, self._frames = self._frames, {}
-        transforms = []
-        for pose, places in zip(result.poses, joints, strict=True):
-            start = f"{tf_prefix}{self._camera}/" if self._camera else tf_prefix
-            key = (pose.track_id, start)
-            names = result.skeleton.joint_names
-            frames = before.get(key) or FrameMessages([f"{start}person_{pose.track_id}/{name}" for name in names])
-            self._frames[key] = frames
-            transforms += frames.moved(result.header, places)
-        self._tf.publish(transforms)
+        start = f"{tf_prefix}{self._camera}/" if self._camera else tf_prefix
+        names = result.skeleton.joint_names
+        children = [name for pose in result.poses for name in _frames_of(f"{start}person_{pose.track_id}/", names)]
+        parents = [result.header.frame_id] * len(children)
+        self._tf.publish(result.header.stamp, parents, children, joints.reshape(-1, 3))
 
     def _publish_image(self, result: FrameResult, jpeg_quality: int) -> None:
         picture = annotate.drawn(result.image_rgb, result.poses, result.skeleton)
@@ -166,6 +154,11 @@ class PosePublishers:
 
     def _is_on(self, switch: str) -> bool:
         return not self._node.has_parameter(switch) or self._node.get_parameter(switch).value
+
+
+@functools.lru_cache(maxsize=256)
+def _frames_of(start: str, joint_names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{start}{name}" for name in joint_names)
 
 
 def _open_hri(node: Node, camera: str, tf: FramePublisher) -> HriPublishers | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import threading
@@ -25,6 +24,7 @@ from std_msgs.msg import Header
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from metrabs_ros.frames import DEFAULT_RATE, Frame, FrameSource, WebcamFrames, open_frames
+from metrabs_ros.heap import keep_freed_memory
 from metrabs_ros.messages import camera_to_msg, image_to_msg
 from metrabs_ros.parameter_set import AT_START, ParameterSet, check_ranges, setting
 from metrabs_ros.spinning import spin
@@ -119,7 +119,7 @@ class VideoSource(Node):
     def _play(self, source: FrameSource, camera: Camera, params: SourceParams) -> None:
         rate, every = thinned(params.rate or source.rate, params.max_rate)
         is_live = isinstance(source, WebcamFrames)
-        chosen = itertools.islice(_repeated(source, params.loop), 0, None, every)
+        chosen = _repeated(source, every, params.loop)
         frames = chosen if is_live else decoded_ahead(chosen, _DECODED_AHEAD)
         info = camera_to_msg(camera, Header(frame_id=params.frame_id))
         self._await_subscribers(params)
@@ -168,14 +168,15 @@ def decoded_ahead(frames: Iterator[Frame], depth: int) -> Iterator[Frame]:
             yield frame
 
 
-def _repeated(source: FrameSource, loop: bool) -> Iterator[Frame]:
-    yield from source
+def _repeated(source: FrameSource, every: int, loop: bool) -> Iterator[Frame]:
+    yield from source.thinned(every)
     while loop:
-        yield from source
+        yield from source.thinned(every)
 
 
 def main(args: list[str] | None = None) -> int:
     """The executable video_source. Ends with 0 after the last frame, on SIGINT and SIGTERM, and with 2 on trouble."""
+    keep_freed_memory()
     rclpy.init(args=args)
     node = VideoSource()
     executor = SingleThreadedExecutor()

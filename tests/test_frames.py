@@ -207,3 +207,20 @@ def test_folder_of_two_sizes_names_the_file(tmp_path: Path, picture: np.ndarray)
 
 def test_webcam_that_is_not_there() -> None:
     assert "/dev/video97 gives no image" in refusal("97")
+
+
+def test_a_thinned_video_gives_the_frames_that_the_whole_one_has_there() -> None:
+    with open_frames(clip_path()) as frames:
+        whole = list(islice(frames, 0, 22, 7))
+        thinned = list(islice(frames.thinned(7), 4))
+    assert [frame.index for frame in thinned] == [0, 7, 14, 21]
+    for one, other in zip(thinned, whole, strict=True):
+        assert (one.index, one.stamp_s) == (other.index, other.stamp_s)
+        np.testing.assert_array_equal(one.image_rgb, other.image_rgb)
+
+
+def test_thinned_images_are_every_other_one(tmp_path: Path, picture: np.ndarray) -> None:
+    for number in range(5):
+        write(tmp_path / f"{number}.png", picture)
+    with open_frames(tmp_path) as frames:
+        assert [frame.name for frame in frames.thinned(2)] == ["0.png", "2.png", "4.png"]

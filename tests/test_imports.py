@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "detector_views": set(),
     "detector": {"detection_spec", "detector_views", "engine", "errors", "model_spec", "network_input", "pose"},
     "augmented_views": {"crop", "engine", "errors"},
+    "heap": set(),
     "warp_choice": set(),
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty", "warp_choice"},
     "finder": {
@@ -102,7 +103,7 @@ ROS_MODULES = {
     "calibration_source", "camera_stream", "diagnostics", "frame_look", "frame_messages", "frame_result",
     "frame_slot", "frame_transforms", "frame_worker", "hri_body", "hri_messages", "hri_publishers",
     "image_messages", "joint_cloud", "launch_arguments", "marker_messages", "messages", "node", "parameter_set",
-    "params", "people_messages", "publishers", "reports", "spinning", "video_source",
+    "params", "people_messages", "publishers", "reports", "serialized", "spinning", "video_source",
 }  # fmt: skip
 ROS_PACKAGES = {"rclpy", "ament_index_python", "cv_bridge", "launch", "launch_ros", "tf2_ros", "tf_transformations"}
 RUNTIMES = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "tflite_runtime", "pycuda"}

@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Point
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, TransformStamped
 from hypothesis import given
 from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
-from visualization_msgs.msg import Marker
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
 
 from metrabs_ros import messages
 from metrabs_ros.camera import Camera, CameraError
 from metrabs_ros.errors import InputError
-from metrabs_ros.frame_messages import FrameMessages
-from metrabs_ros.marker_messages import deletion_of_all, people_to_markers
+from metrabs_ros.frame_messages import FrameBytes
+from metrabs_ros.marker_messages import Look, MarkerBytes, deletion_of_all, people_to_markers
 from metrabs_ros.messages import (
     camera_from_msg,
     camera_to_msg,
@@ -240,7 +243,8 @@ def person(track_id: int, seed: int = 0) -> np.ndarray:
 
 def markers_of(track_id: int, joints: np.ndarray | None = None, **how: Any) -> list[Marker]:
     joints = person(track_id) if joints is None else joints
-    return list(people_to_markers(joints[None], [track_id], SKELETON, HEADER, **how).markers)
+    up = how.pop("up", (0.0, -1.0, 0.0))
+    return list(people_to_markers(joints[None], [track_id], Look(SKELETON, **how), HEADER, up=up).markers)
 
 
 def xyz(point: Point) -> tuple[float, float, float]:
@@ -288,11 +292,11 @@ def test_joints_that_are_not_known_are_not_shown_nor_their_bones() -> None:
 
 def test_who_is_gone_is_deleted_from_all_three_namespaces() -> None:
     nobody = np.zeros((0, 4, 3))
-    made = people_to_markers(nobody, [], SKELETON, HEADER, [3, 5]).markers
+    made = people_to_markers(nobody, [], Look(SKELETON), HEADER, [3, 5]).markers
     assert {(m.ns, m.id) for m in made} == {(ns, i) for ns in ("joints", "bones", "ids") for i in (3, 5)}
     assert {m.action for m in made} == {Marker.DELETE}
     assert [m.action for m in deletion_of_all(HEADER).markers] == [Marker.DELETEALL]
-    assert people_to_markers(nobody, [], SKELETON, HEADER).markers == []
+    assert people_to_markers(nobody, [], Look(SKELETON), HEADER).markers == []
 
 
 def test_colours_tell_people_and_sides_apart_and_stay() -> None:
@@ -307,25 +311,74 @@ def test_colours_tell_people_and_sides_apart_and_stay() -> None:
     assert distances.min() > 0.15
 
 
+def frames_in(message: bytes | None) -> list[TransformStamped]:
+    assert message is not None
+    return list(deserialize_message(message, TFMessage).transforms)
+
+
 def test_frames_keep_their_names_and_move() -> None:
-    frames = FrameMessages(["a", "b", "c"])
+    frames = FrameBytes()
     places = person(1)[:3]
     turns = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]])
-    for header, at in ((HEADER, places), (Header(frame_id="map"), places + 1)):
-        made = frames.moved(header, at, turns)
-        assert [t.child_frame_id for t in made] == ["a", "b", "c"]
-        assert all(t.header == header for t in made)
+    for sec, parents, at in (
+        (3, ("map", "map", "a"), places),
+        (-4, ("map", "map", "a"), places + 1),
+        (5, "xyz", places),
+    ):
+        stamp = Time(sec=sec, nanosec=999_999_999)
+        made = frames_in(frames.of(stamp, parents, ("a", "b", "longer"), at, turns))
+        assert [t.child_frame_id for t in made] == ["a", "b", "longer"]
+        assert [t.header.frame_id for t in made] == list(parents)
+        assert all(t.header.stamp == stamp for t in made)
         np.testing.assert_array_equal([xyz(t.transform.translation) for t in made], at)
         rotations = [t.transform.rotation for t in made]
         np.testing.assert_array_equal([(r.x, r.y, r.z, r.w) for r in rotations], turns)
-    assert all(t.transform.rotation.w == 1.0 for t in FrameMessages(["a"]).moved(HEADER, places[:1]))
+    (made,) = frames_in(frames.of(Time(), ["map"], ["a"], places[:1]))
+    assert (made.transform.rotation.z, made.transform.rotation.w) == (0.0, 1.0)
 
 
 def test_a_frame_that_is_not_known_is_left_out_and_comes_back() -> None:
-    frames = FrameMessages(["a", "b"])
+    frames = FrameBytes()
     places = np.array([[np.nan] * 3, [1.0, 2, 3]])
-    assert [t.child_frame_id for t in frames.moved(HEADER, places)] == ["b"]
-    assert [t.child_frame_id for t in frames.moved(HEADER, np.zeros((2, 3)))] == ["a", "b"]
+    for at, known in ((places, ["b"]), (np.zeros((2, 3)), ["a", "b"]), (places + 1, ["b"])):
+        made = frames_in(frames.of(Time(), ["map"] * 2, ["a", "b"], at))
+        assert [t.child_frame_id for t in made] == known
+        np.testing.assert_array_equal([xyz(t.transform.translation) for t in made], at[np.isfinite(at).all(1)])
+    assert frames.of(Time(), ["map"], ["a"], places[:1]) is None
+    assert frames.of(Time(), [], [], np.zeros((0, 3))) is None
+
+
+def test_frames_of_people_who_come_and_go() -> None:
+    frames = FrameBytes()
+    for k in [*range(12), 0, 11]:
+        (made,) = frames_in(frames.of(Time(sec=k), ["map"], [f"person_{k}"], np.full((1, 3), float(k))))
+        assert (made.header.stamp.sec, made.child_frame_id, made.transform.translation.y) == (k, f"person_{k}", k)
+
+
+@pytest.mark.parametrize("edges", [SKELETON.edges, ()])
+def test_markers_as_bytes_are_the_same_markers(edges: tuple[tuple[int, int], ...]) -> None:
+    drawn = MarkerBytes()
+    skeleton = Skeleton(SKELETON.joint_names, edges)
+    for step, (ids, look) in enumerate(
+        [([7], Look(skeleton)), ([7], Look(skeleton)), ([7, 12], Look(skeleton, 0.5, 2.0)), ([12], Look(skeleton))]
+    ):
+        joints = np.stack([person(i, seed=step) for i in ids])
+        header = Header(frame_id="map", stamp=Time(sec=step, nanosec=step))
+        up = (0.1, -1.0, 0.1 * step)
+        made = drawn.of(joints, ids, look, header, up=up)
+        assert isinstance(made, bytes)
+        expected = serialize_message(people_to_markers(joints, ids, look, header, up=up))
+        # Their gaps between numbers may hold anything.
+        assert deserialize_message(made, MarkerArray) == deserialize_message(expected, MarkerArray)
+
+
+def test_markers_are_no_bytes_where_people_or_joints_are_gone() -> None:
+    drawn, look = MarkerBytes(), Look(SKELETON)
+    joints = person(1)[None].copy()
+    assert drawn.of(joints, [1], look, HEADER, [2]) == people_to_markers(joints, [1], look, HEADER, [2])
+    joints[0, 1] = np.nan
+    assert drawn.of(joints, [1], look, HEADER) == people_to_markers(joints, [1], look, HEADER)
+    assert drawn.of(joints[:0], [], look, HEADER) == MarkerArray()
 
 
 def test_stamps_are_seconds() -> None:

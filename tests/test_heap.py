@@ -1,0 +1,42 @@
+"""What images leave behind is used for the next ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Three copies of an image of 6 MB at a time, 50 times, in a thread as those of the node are.
+PROGRAM = """
+import array, resource, sys, threading
+from metrabs_ros.heap import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+image = bytes(6_000_000)
+
+def copy():
+    for _ in range(50):
+        copies = [array.array("B") for _ in range(3)]
+        for each in copies:
+            each.frombytes(image)
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=copy)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap is Linux's")
+def test_copies_of_images_fault_their_pages_in_once() -> None:
+    pages = 3 * 6_000_000 // 4096
+    assert faults("given back") > 25 * pages
+    assert faults("kept") < 3 * pages
