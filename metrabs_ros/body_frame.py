@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros.body_landmarks import Landmarks
+from metrabs_ros.small_matrices import cross
 
 Floats = NDArray[np.float64]
 
@@ -51,12 +52,12 @@ def frames_of_bodies(points: Landmarks) -> BodyFrames:
     along = _upwards(points)
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     up = along / np.where(length > 0, length, np.nan)
-    hips = _rejected(points.hips[:, 0] - points.hips[:, 1], up)
-    shoulders = _rejected(points.shoulders[:, 0] - points.shoulders[:, 1], up)
+    hips = rejected(points.hips[:, 0] - points.hips[:, 1], up)
+    shoulders = rejected(points.shoulders[:, 0] - points.shoulders[:, 1], up)
     certain = ramp(np.linalg.norm(hips, axis=-1, keepdims=True) / length, _HIPS_UNKNOWN, _HIPS_CERTAIN)
-    certain = np.where(np.isfinite(shoulders), np.nan_to_num(certain), 1.0)
+    certain = np.where(np.isfinite(shoulders), or_zero(certain), 1.0)
     true_hips = points.hips[:, 0] - points.hips[:, 1]
-    left = certain * np.nan_to_num(unit(true_hips)) + (1 - certain) * np.nan_to_num(unit(shoulders))
+    left = certain * or_zero(unit(true_hips)) + (1 - certain) * or_zero(unit(shoulders))
     R_cam_body = _from_y_and_z(left, up)
     T_cam_body = np.tile(np.eye(4), (len(up), 1, 1))
     T_cam_body[:, :3, :3] = R_cam_body
@@ -70,8 +71,8 @@ def torso_rotation(points: Landmarks, pelvis: Floats) -> Floats:
     """R [N,3,3] from the torso to the points' frame: z from the pelvis [N,3] to between the shoulders, y left."""
     up = unit(points.chest - pelvis)
     across = points.shoulders[:, 0] - points.shoulders[:, 1]
-    left = _certain_unit(_rejected(across, up), across)
-    return np.stack([np.cross(left, up), left, up], -1)
+    left = _certain_unit(rejected(across, up), across)
+    return np.stack([cross(left, up), left, up], -1)
 
 
 def head_rotation(points: Landmarks) -> Floats:
@@ -85,16 +86,26 @@ def head_rotation(points: Landmarks) -> Floats:
     by_eyes = np.isfinite(eyes).all(-1)
     face = np.where(by_eyes[:, None], eyes, points.nose) - middle
     above = np.where(by_eyes, EYES_ABOVE_EARS, NOSE_ABOVE_EARS)[:, None]
-    x = _certain_unit(_rejected(face, left), face)
-    z = np.cross(x, left)
+    x = _certain_unit(rejected(face, left), face)
+    z = cross(x, left)
     forward = np.cos(above) * x - np.sin(above) * z
-    return np.stack([forward, left, np.cross(forward, left)], -1)
+    return np.stack([forward, left, cross(forward, left)], -1)
 
 
 def unit(vectors: Floats) -> Floats:
     """[...,3] scaled to length 1, NaN where it has none."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(length > 1e-9, length, np.nan)
+
+
+def rejected(vectors: Floats, axis: Floats) -> Floats:
+    """The part of [...,3] at a right angle to a unit axis."""
+    return vectors - np.einsum("...i,...i->...", vectors, axis)[..., None] * axis
+
+
+def or_zero(numbers: Floats) -> Floats:
+    """The same, 0 where NaN; numpy.nan_to_num takes three times as long for so few."""
+    return np.where(np.isnan(numbers), 0.0, numbers)
 
 
 def ramp(x: Floats, low: float, high: float) -> Floats:
@@ -111,11 +122,6 @@ def _upwards(points: Landmarks) -> Floats:
     return found
 
 
-def _rejected(vectors: Floats, axis: Floats) -> Floats:
-    """The part of [...,3] at a right angle to a unit axis."""
-    return vectors - (vectors * axis).sum(-1, keepdims=True) * axis
-
-
 def _certain_unit(part: Floats, whole: Floats) -> Floats:
     """The direction of a part, NaN where it is nearly nothing of the whole."""
     length = np.linalg.norm(part, axis=-1, keepdims=True)
@@ -126,5 +132,5 @@ def _certain_unit(part: Floats, whole: Floats) -> Floats:
 def _from_y_and_z(y: Floats, z: Floats) -> Floats:
     """R [N,3,3] whose y axis is the direction of y and whose z axis is as near to z as that allows."""
     left = unit(y)
-    up = _certain_unit(_rejected(z, left), z)
-    return np.stack([np.cross(left, up), left, up], -1)
+    up = _certain_unit(rejected(z, left), z)
+    return np.stack([cross(left, up), left, up], -1)

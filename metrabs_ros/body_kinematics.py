@@ -20,6 +20,11 @@ Bools = NDArray[np.bool_]
 
 _MIRROR = np.array([1.0, -1.0])  # y of the left, of the right side
 _REST = np.zeros(len(JOINT_NAMES))
+_ARM, _LEG = ("y_shoulder", "p_shoulder", "r_shoulder", "elbow"), ("y_hip", "p_hip", "r_hip", "knee")
+# Among JOINT_NAMES [2,4], of the left and the right one.
+_ARM_POSITIONS, _LEG_POSITIONS = (
+    np.array([[JOINT_NAMES.index(f"{side}_{name}") for name in limb] for side in "lr"]) for limb in (_ARM, _LEG)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +78,12 @@ def joint_angles(
     sizes = dict(zip(SEGMENTS, _stacked(lengths, count).T, strict=True))
     held = _held(previous, count)
     frames = frames_of_bodies(points)
-    local = _in_frame(points, frames.T_cam_body)
-    hints = {name: held[:, at] for at, name in enumerate(JOINT_NAMES)}
+    local = points.in_frame(frames.T_cam_body[:, :3, :3], frames.T_cam_body[:, :3, 3])
 
     waist, R_body_torso = _waist(local, reference_joints)
     chest = R_body_torso[..., 2] * sizes["torso"][:, None]
     found = waist | _head(local, R_body_torso, chest, sizes, reference_joints)
-    found |= _arms(local, R_body_torso, chest, sizes, hints, reference_joints) | _legs(local, sizes, hints)
+    found |= _arms(local, R_body_torso, chest, sizes, held, reference_joints) | _legs(local, sizes, held)
 
     positions = np.stack([found[name] for name in JOINT_NAMES], 1)
     valid = np.isfinite(positions)
@@ -127,11 +131,10 @@ def _arms(
     R_body_torso: Floats,
     chest: Floats,
     sizes: dict[str, Floats],
-    hints: dict[str, Floats],
+    held: Floats,
     reference_joints: bool,
 ) -> dict[str, Floats]:
     """The clavicles' lifts, m, and the arms' angles."""
-    names = ("y_shoulder", "p_shoulder", "r_shoulder", "elbow")
 
     def in_torso(at: Floats) -> Floats:
         """[N,2,3] -> the torso's axes from between the shoulders, the right side mirrored to the left."""
@@ -146,14 +149,13 @@ def _arms(
         in_torso(local.elbows),
         in_torso(local.wrists),
         sizes["upper_arm"][:, None],
-        _both(hints, names),
+        held[:, _ARM_POSITIONS],
     )
-    return _by_side(("clavicle",), lift[..., None]) | _by_side(names, found)
+    return _by_side(("clavicle",), lift[..., None]) | _by_side(_ARM, found)
 
 
-def _legs(local: Landmarks, sizes: dict[str, Floats], hints: dict[str, Floats]) -> dict[str, Floats]:
+def _legs(local: Landmarks, sizes: dict[str, Floats], held: Floats) -> dict[str, Floats]:
     """The legs' angles. The axis of hip yaw is the same on both sides, so the mirrored right one changes its sign."""
-    names = ("y_hip", "p_hip", "r_hip", "knee")
     signs = np.ones((2, 4))
     signs[1, 0] = -1
     side = np.broadcast_to(sizes["hip_width"][:, None] / 2, local.hips.shape[:2])
@@ -164,9 +166,9 @@ def _legs(local: Landmarks, sizes: dict[str, Floats], hints: dict[str, Floats]) 
         _mirrored(local.ankles),
         _mirrored(local.feet),
         sizes["thigh"][:, None],
-        _both(hints, names) * signs,
+        held[:, _LEG_POSITIONS] * signs,
     )
-    return _by_side(names, found * signs)
+    return _by_side(_LEG, found * signs)
 
 
 def _mirrored(points: Floats) -> Floats:
@@ -176,25 +178,9 @@ def _mirrored(points: Floats) -> Floats:
     return out
 
 
-def _both(hints: dict[str, Floats], names: Sequence[str]) -> Floats:
-    """[N,2,len(names)] of the joints l_NAME and r_NAME."""
-    return np.stack([np.stack([hints[f"{side}_{name}"] for name in names], -1) for side in "lr"], 1)
-
-
 def _by_side(names: Sequence[str], values: Floats) -> dict[str, Floats]:
     """[N,2,len(names)] -> {l_NAME, r_NAME: [N]}."""
     return {f"{side}_{name}": values[:, s, at] for s, side in enumerate("lr") for at, name in enumerate(names)}
-
-
-def _in_frame(points: Landmarks, T_cam_body: Floats) -> Landmarks:
-    """The landmarks in the axes of each body, from its origin."""
-    R, t = T_cam_body[:, :3, :3], T_cam_body[:, :3, 3]
-
-    def moved(at: Floats) -> Floats:
-        many = at if at.ndim == 3 else at[:, None]
-        return np.einsum("nji,nsj->nsi", R, many - t[:, None]).reshape(at.shape)
-
-    return Landmarks(**{name: moved(at) for name, at in vars(points).items()})
 
 
 def _stacked(lengths: SegmentLengths | Sequence[SegmentLengths], count: int) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from metrabs_ros.errors import InputError
 Floats = NDArray[np.float64]
 
 SIDES = ("left", "right")
+_PAIRS = ("hip", "knee", "ankle", "foot", "shoulder", "elbow", "wrist", "ear", "eye")
+_JOINTS = (*(f"{side}_{name}" for name in _PAIRS for side in SIDES), "pelvis", "chest", "neck", "spine", "nose")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +23,10 @@ class Landmarks:
     """Points of N people, m, any one frame; NaN where a point is not known.
 
     Both sides, left first: hips, knees, ankles, feet, shoulders, elbows, wrists, ears, eyes [N,2,3]. In the middle:
-    pelvis (between the hips), chest (between the shoulders), neck, spine, nose [N,3].
+    pelvis (between the hips), chest (between the shoulders), neck, spine, nose [N,3]. All are views of points [N,K,3].
     """
 
+    points: Floats
     hips: Floats
     knees: Floats
     ankles: Floats
@@ -46,35 +50,32 @@ class Landmarks:
         hips is the skeleton's own, and a hip that is missing lies opposite the other one. Raises InputError where
         shapes and names do not fit.
         """
-        points = _checked(joints3d, joint_names)
-        index = {name: i for i, name in enumerate(joint_names)}
-        unknown = np.full((len(points), 3), np.nan)
+        at = _places(tuple(joint_names))
+        points = _checked(joints3d, joint_names)[:, at]
+        points[:, at < 0] = np.nan
+        found = cls._of(points)
+        found.chest[:] = found.shoulders.mean(1)
+        found.pelvis[:] = _first_known(found.hips.mean(1), found.pelvis)
+        found.hips[:] = _first_known(found.hips, 2 * found.pelvis[:, None] - found.hips[:, ::-1])
+        return found
 
-        def middle(name: str) -> Floats:
-            return points[:, index[name]] if name in index else unknown
+    def in_frame(self, R: Floats, t: Floats) -> Landmarks:
+        """In the axes R [N,3,3], seen from t [N,3]: R^T (p - t)."""
+        return self._of((self.points - t[:, None]) @ R)
 
-        def both(name: str) -> Floats:
-            return np.stack([middle(f"{side}_{name}") for side in SIDES], 1)
+    @classmethod
+    def _of(cls, points: Floats) -> Landmarks:
+        """points [N,len(_JOINTS),3]"""
+        pairs = 2 * len(_PAIRS)
+        views = [points[:, k : k + 2] for k in range(0, pairs, 2)]
+        return cls(points, *views, *(points[:, k] for k in range(pairs, len(_JOINTS))))
 
-        hips, shoulders = both("hip"), both("shoulder")
-        pelvis = _first_known(hips.mean(1), middle("pelvis"))
-        opposite = 2 * pelvis[:, None] - hips[:, ::-1]
-        return cls(
-            hips=_first_known(hips, opposite),
-            knees=both("knee"),
-            ankles=both("ankle"),
-            feet=both("foot"),
-            shoulders=shoulders,
-            elbows=both("elbow"),
-            wrists=both("wrist"),
-            ears=both("ear"),
-            eyes=both("eye"),
-            pelvis=pelvis,
-            chest=shoulders.mean(1),
-            neck=middle("neck"),
-            spine=middle("spine"),
-            nose=middle("nose"),
-        )
+
+@functools.lru_cache(maxsize=16)
+def _places(joint_names: tuple[str, ...]) -> NDArray[np.intp]:
+    """Where each of _JOINTS is among others, -1 where it is not."""
+    index = {name: i for i, name in enumerate(joint_names)}
+    return np.array([index.get(name, -1) for name in _JOINTS], np.intp)
 
 
 def _first_known(*choices: Floats) -> Floats:

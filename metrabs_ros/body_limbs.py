@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.body_frame import ramp, unit
+from metrabs_ros.body_frame import or_zero, ramp, rejected, unit
 from metrabs_ros.body_model import JOINT_NAMES, LOWER, UPPER
+from metrabs_ros.small_matrices import cross
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ def arm_angles(roots: Floats, elbows: Floats, wrists: Floats, upper_length: Floa
     hint's, or 0.
     """
     known = np.isfinite(hints).all(-1, keepdims=True)
-    last_R = _arm_rotation(np.nan_to_num(hints))
+    last_R = _arm_rotation(or_zero(hints))
     R, tips = _upper_rotation(roots, elbows, wrists, upper_length, 1.0, np.where(known, last_R[..., 0], np.nan))
     yaw, pitch, roll = _zxz(R, np.where(known, hints, np.nan)[..., :3])
     R_model = _arm_rotation(np.stack([yaw, pitch, roll], -1))
@@ -50,7 +51,7 @@ def leg_angles(
 ) -> Floats:
     """y, p, r of the hip and knee [...,4] rad, as arm_angles; feet [...,3] tell how a straight leg is turned."""
     known = np.isfinite(hints).all(-1, keepdims=True)
-    last_R = _leg_rotation(np.nan_to_num(hints))
+    last_R = _leg_rotation(or_zero(hints))
     pointing = np.where(np.isfinite(feet - ankles), feet - ankles, np.where(known, last_R[..., 0], np.nan))
     R, tips = _upper_rotation(roots, knees, ankles, upper_length, -1.0, pointing)
     yaw, pitch, roll = _zxy(R, hints[..., 0])
@@ -88,15 +89,15 @@ def _upper_rotation(
     lower = unit(ends - tips)
     straight_x = _at_right_angle(forward, along)
     straight_x = np.where(np.isfinite(straight_x), straight_x, _at_right_angle(_swung(along), along))
-    cosine = (lower * along).sum(-1, keepdims=True)
+    cosine = np.einsum("...i,...i->...", lower, along)[..., None]
     bent = lower - cosine * along
     x = bends_to * _at_right_angle(bent, along)
     overstretched = (cosine > _MAY_OVERSTRETCH) & ((x * straight_x).sum(-1, keepdims=True) < -0.3)
     x = np.where(overstretched, -x, x)
     certain = np.where(np.isfinite(x), ramp(np.linalg.norm(bent, axis=-1, keepdims=True), _STRAIGHT, _BENT), 0.0)
-    x = _at_right_angle(np.nan_to_num(certain * x) + (1 - certain) * straight_x, along)
+    x = _at_right_angle(or_zero(certain * x) + (1 - certain) * straight_x, along)
     z = -along
-    return np.stack([x, np.cross(z, x), z], -1), tips
+    return np.stack([x, cross(z, x), z], -1), tips
 
 
 def _swung(along: Floats) -> Floats:
@@ -109,7 +110,7 @@ def _swung(along: Floats) -> Floats:
 
 def _at_right_angle(vectors: Floats, along: Floats) -> Floats:
     """Unit vectors at a right angle to a unit one, nearest to others; NaN where those are parallel to it."""
-    return unit(vectors - (vectors * along).sum(-1, keepdims=True) * along)
+    return unit(rejected(vectors, along))
 
 
 def _zxz(R: Floats, hints: Floats) -> tuple[Floats, Floats, Floats]:
@@ -119,7 +120,7 @@ def _zxz(R: Floats, hints: Floats) -> tuple[Floats, Floats, Floats]:
     yaw = -np.arctan2(R[..., 0, 2], -R[..., 1, 2])
     yaws = _wrapped(np.stack([yaw, yaw + np.pi, yaw + np.pi], -1))
     pitches = np.stack([pitch, -pitch, 2 * np.pi - pitch], -1)
-    near = np.nan_to_num(hints)
+    near = or_zero(hints)
     yaws = near[..., :1] + ramp(sine, _LOCKED, _FREE)[..., None] * _wrapped(yaws - near[..., :1])
     rest = about("x", -pitches) @ about("z", yaws) @ R[..., None, :, :]
     rolls = np.arctan2(rest[..., 1, 0] - rest[..., 0, 1], rest[..., 0, 0] + rest[..., 1, 1])
@@ -135,7 +136,7 @@ def _zxz(R: Floats, hints: Floats) -> tuple[Floats, Floats, Floats]:
 def _zxy(R: Floats, yaw_hint: Floats) -> tuple[Floats, Floats, Floats]:
     """y, p, r with R = Rz(-y) Rx(p) Ry(-r), p within a right angle."""
     cosine = np.hypot(R[..., 0, 1], R[..., 1, 1])
-    near = np.nan_to_num(yaw_hint)
+    near = or_zero(yaw_hint)
     yaw = _wrapped(near + ramp(cosine, _LOCKED, _FREE) * _wrapped(np.arctan2(R[..., 0, 1], R[..., 1, 1]) - near))
     rest = about("z", yaw) @ R
     pitch = np.arctan2(rest[..., 2, 1], rest[..., 1, 1])
