@@ -89,14 +89,15 @@ class PosePublishers:
         if params.publish_tf:
             self._publish_frames(result, joints, params.tf_prefix)
         self._publish_markers(result, joints, track_ids, params)
-        if self._hri is not None:
-            self._hri.publish(result, params)
         if params.publish_people and _is_heard(self._people):
             names = result.skeleton.joint_names
             self._people.publish(people_to_msg(result.poses, joints, names, result.up, result.header))
         if params.publish_joints and _is_heard(self._joints):
             uncertainty = np.reshape([pose.uncertainty for pose in result.poses], joints.shape[:2])
             self._joints.publish(joints_to_cloud(joints, uncertainty, track_ids, result.header))
+        # These take longest: nobody else waits for them.
+        if self._hri is not None:
+            self._hri.publish(result, params)
         if params.publish_image_annotated and _is_heard(self._image, self._jpeg):
             self._publish_image(result, params.annotated_jpeg_quality)
 
