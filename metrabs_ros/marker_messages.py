@@ -40,10 +40,10 @@ class Look:
 
 
 class MarkerBytes:
-    """people_to_markers, as bytes where the same people are seen as in the message before, with all their joints."""
+    """people_to_markers, as bytes where the same joints of the same people are known as in the message before."""
 
     def __init__(self) -> None:
-        self._made_for: tuple[tuple[int, ...], Look, str] | None = None
+        self._made_for: tuple[tuple[int, ...], bytes, Look, str] | None = None
         self._serialized: Serialized | None = None
 
     def of(
@@ -56,14 +56,16 @@ class MarkerBytes:
         up: Sequence[float] = _UP,
     ) -> MarkerArray | bytes:
         """Arguments as for people_to_markers."""
-        if gone_ids or not len(joints) or not np.isfinite(joints).all():
+        seen = np.isfinite(joints).all(-1)
+        if gone_ids or not seen.any():
             return people_to_markers(joints, track_ids, look, header, gone_ids, up)
-        key = tuple(track_ids), look, header.frame_id
+        key = tuple(track_ids), seen.tobytes(), look, header.frame_id
         if self._serialized is None or self._made_for != key:
             self._made_for = key
             self._serialized = Serialized(functools.partial(_built, joints, track_ids, look, header.frame_id))
         numbers = [joints, joints[:, look.edges.ravel()], _above_heads(joints, up, look.scale)[:, None]]
-        return self._serialized.at(header.stamp, np.concatenate(numbers, 1))
+        shown = [seen, np.repeat(seen[:, look.edges].all(-1), 2, axis=1), seen.any(1, keepdims=True)]
+        return self._serialized.at(header.stamp, np.concatenate(numbers, 1)[np.concatenate(shown, 1)])
 
 
 def people_to_markers(
@@ -97,7 +99,7 @@ def people_to_markers(
         bones.scale.x = 0.02 * scale
         text = _marker("ids", track_id, header, Marker.TEXT_VIEW_FACING, lifetime)
         text.text, text.color = str(track_id), text_color
-        at = _above_heads(person[None, shown], up, scale)[0]
+        at = _above_heads(person[None], up, scale)[0]
         text.pose.position.x, text.pose.position.y, text.pose.position.z = at.tolist()
         text.scale.z = 0.2 * scale
         markers += [spheres, bones, text]
@@ -125,9 +127,10 @@ def _built(
 
 
 def _above_heads(joints: Floats, up: Sequence[float], scale: float) -> Floats:
-    """[N,3] m above the highest of joints [N,J,3] m."""
+    """[N,3] m above the highest of the known joints [N,J,3] m."""
     direction = np.asarray(up, np.float64) / np.linalg.norm(up)
-    highest = (joints @ direction).argmax(1)
+    heights = joints @ direction
+    highest = np.where(np.isfinite(heights), heights, -np.inf).argmax(1)
     return joints[np.arange(len(joints)), highest] + 0.25 * scale * direction
 
 

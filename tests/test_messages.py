@@ -372,13 +372,24 @@ def test_markers_as_bytes_are_the_same_markers(edges: tuple[tuple[int, int], ...
         assert deserialize_message(made, MarkerArray) == deserialize_message(expected, MarkerArray)
 
 
-def test_markers_are_no_bytes_where_people_or_joints_are_gone() -> None:
+def test_markers_of_joints_that_are_not_known_as_bytes() -> None:
     drawn, look = MarkerBytes(), Look(SKELETON)
-    joints = person(1)[None].copy()
+    everything = np.stack([person(i) for i in (1, 2, 3)])
+    unknown = everything.copy()
+    unknown[0, 1] = unknown[1] = np.nan
+    for joints in (everything, unknown, unknown + 1, everything):
+        made = drawn.of(joints, [1, 2, 3], look, HEADER)
+        assert isinstance(made, bytes)
+        expected = serialize_message(people_to_markers(joints, [1, 2, 3], look, HEADER))
+        assert deserialize_message(made, MarkerArray) == deserialize_message(expected, MarkerArray)
+
+
+def test_markers_are_a_message_where_somebody_is_gone_or_nobody_there() -> None:
+    drawn, look = MarkerBytes(), Look(SKELETON)
+    joints = person(1)[None]
     assert drawn.of(joints, [1], look, HEADER, [2]) == people_to_markers(joints, [1], look, HEADER, [2])
-    joints[0, 1] = np.nan
-    assert drawn.of(joints, [1], look, HEADER) == people_to_markers(joints, [1], look, HEADER)
-    assert drawn.of(joints[:0], [], look, HEADER) == MarkerArray()
+    for nobody in (joints[:0], joints * np.nan):
+        assert drawn.of(nobody, [1] * len(nobody), look, HEADER) == MarkerArray()
 
 
 def test_stamps_are_seconds() -> None:
