@@ -23,7 +23,8 @@ def parsed(record: type[Record], data: Any, where: str, **known: Any) -> Record:
     """
     if not isinstance(data, dict):
         raise InputError(f"{where} must be a mapping of keys to values, got {_shown(data)}.")
-    fields = {field.name: field for field in dataclasses.fields(record) if field.name not in known}  # type: ignore[arg-type]
+    every = dataclasses.fields(record)  # type: ignore[arg-type]
+    fields = {field.name: field for field in every if field.init and field.name not in known}
     for key in data:
         if key not in fields:
             raise InputError(f"{where} has the unknown key {key!r}{nearest(str(key), fields)}.")
