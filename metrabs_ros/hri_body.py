@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from hri_msgs.msg import NormalizedRegionOfInterest2D, Skeleton2D
 from numpy.typing import NDArray
@@ -64,21 +62,26 @@ class HriBody:
     def wants_joint_states(self) -> bool:
         return bool(self._joint_states.get_subscription_count())
 
-    def lengths(self, pose: TrackedPose, joint_names: Sequence[str], stamp_s: float) -> SegmentLengths:
-        """The person's segments, measured on this pose too where it is time for that."""
-        if self._frames_measured < _FIRST_FRAMES or not 0 <= stamp_s - self._measured_s < _LENGTHS_PERIOD_S:
-            self._lengths.update(pose.joints3d, joint_names, max(float(pose.score), 0.0))
-            self._measured_s = stamp_s
-            self._frames_measured += 1
+    @property
+    def lengths(self) -> SegmentLengths:
         return self._lengths.lengths
+
+    def is_to_be_measured(self, stamp_s: float) -> bool:
+        """Whether it is time to measure the person's segments again."""
+        return self._frames_measured < _FIRST_FRAMES or not 0 <= stamp_s - self._measured_s < _LENGTHS_PERIOD_S
+
+    def measure(self, sample: Floats, score: float, stamp_s: float) -> None:
+        """A row of segment_samples [len(SEGMENTS)] m, of a pose with that score."""
+        self._lengths.add(sample, max(score, 0.0))
+        self._measured_s = stamp_s
+        self._frames_measured += 1
 
     def describe(self, reference_joints: bool) -> bool:
         """Publishes the URDF where it has changed, and says whether it has."""
-        lengths = self._lengths.lengths
-        if self._described == (lengths, reference_joints):
+        if self._described == (self.lengths, reference_joints):
             return False
-        self._described = (lengths, reference_joints)
-        self.description = urdf(self.body_id, lengths, reference_joints)
+        self._described = (self.lengths, reference_joints)
+        self.description = urdf(self.body_id, self.lengths, reference_joints)
         self._urdf.publish(String(data=self.description))
         return True
 

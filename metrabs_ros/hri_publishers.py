@@ -28,7 +28,7 @@ from metrabs_ros.hri_body import NAMESPACE, HriBody
 from metrabs_ros.hri_messages import skeletons2d
 from metrabs_ros.messages import stamp_s
 from metrabs_ros.params import NodeParams
-from metrabs_ros.segment_lengths import SegmentLengths
+from metrabs_ros.segment_lengths import SegmentLengths, segment_samples
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +111,8 @@ class HriPublishers:
         """joint_states, the URDF, and frames of the bodies that can be placed."""
         names = result.skeleton.joint_names
         joints = np.stack([pose.joints3d for pose in result.poses])
-        lengths = [body.lengths(pose, names, self._stamp_s) for body, pose in zip(present, result.poses, strict=True)]
+        self._measure(present, joints, result)
+        lengths = [body.lengths for body in present]
         for body in present:
             if body.describe(params.hri_reference_joints):
                 self._tracked.descriptions.say(body.body_id, body.description)
@@ -130,6 +131,14 @@ class HriPublishers:
         if params.publish_hri_links:
             poses = np.concatenate([poses, _links(states.positions, lengths)], 1)
         self._publish_frames(result.image_header, present, poses, params)
+
+    def _measure(self, present: list[HriBody], joints: Floats, result: FrameResult) -> None:
+        """The segments of those whose turn it is."""
+        due = [i for i, body in enumerate(present) if body.is_to_be_measured(self._stamp_s)]
+        if due:
+            samples = segment_samples(joints[due], result.skeleton.joint_names)
+            for i, sample in zip(due, samples, strict=True):
+                present[i].measure(sample, float(result.poses[i].score), self._stamp_s)
 
     def _publish_frames(self, header: Header, present: list[HriBody], transforms: Floats, params: NodeParams) -> None:
         """transforms [N,1+links,4,4]: a body's pose in the camera's frame, NaN where unknown; its links' in its own."""

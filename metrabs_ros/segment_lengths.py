@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -95,18 +94,25 @@ class LengthEstimator:
                 f"got {memory} frames and {tolerance} m."
             )
         self._tolerance = tolerance
-        self._samples: deque[tuple[Floats, float]] = deque(maxlen=memory)
+        # The oldest are written over.
+        self._samples = np.full((memory, len(SEGMENTS)), np.nan)
+        self._weights = np.zeros(memory)
+        self._count = 0
         self.lengths = completed(np.full(len(SEGMENTS), np.nan))
 
     def update(self, joints3d: ArrayLike, joint_names: Sequence[str], weight: float = 1.0) -> SegmentLengths:
         """``lengths`` after one more frame: joints [J,3] m, weight its score or 1 / variance (0: ignored)."""
-        sample = segment_samples(np.asarray(joints3d, np.float64)[None], joint_names)[0]
+        return self.add(segment_samples(np.asarray(joints3d, np.float64)[None], joint_names)[0], weight)
+
+    def add(self, sample: Floats, weight: float = 1.0) -> SegmentLengths:
+        """The same of a row of segment_samples [len(SEGMENTS)] m."""
         if not 0 <= weight < np.inf:
             raise InputError(f"The weight of a frame must be a number of at least 0, got {weight}.")
         if weight > 0 and np.isfinite(sample).any():
-            self._samples.append((sample, weight))
-            samples, weights = zip(*self._samples, strict=True)
-            now = completed(_medians(np.stack(samples), np.array(weights)))
+            place = self._count % len(self._samples)
+            self._samples[place], self._weights[place] = sample, weight
+            self._count += 1
+            now = completed(_medians(self._samples[: self._count], self._weights[: self._count]))
             moved = np.abs(now.as_array() - self.lengths.as_array()).max() > self._tolerance
             if moved or now.measured != self.lengths.measured:
                 self.lengths = now
@@ -114,7 +120,7 @@ class LengthEstimator:
 
 
 def segment_samples(joints3d: ArrayLike, joint_names: Sequence[str]) -> Floats:
-    """[F,J,3] m of one person -> [F,len(SEGMENTS)] m, NaN where a segment's joints are not known."""
+    """[F,J,3] m, frames or people -> [F,len(SEGMENTS)] m, NaN where a segment's joints are not known."""
     points = Landmarks.from_joints(joints3d, joint_names)
     torso = torso_rotation(points, points.pelvis)
     neck, head_up, head_forward = _head_offsets(points, torso)
