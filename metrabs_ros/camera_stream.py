@@ -87,7 +87,8 @@ class CameraStream:
         self._recording = recording
         self._calibration = CalibrationSource(camera_params())
         self._look = FrameLook(self._calibration, transforms, params, camera_params, reports)
-        self._outputs = PosePublishers(node, f"~/{name}/" if name else "~/", hri=params().publish_hri)
+        prefix = f"~/{name}/" if name else "~/"
+        self._outputs = PosePublishers(node, prefix, params().publish_hri, transforms.own_frames)
         self._subscriptions: dict[str, Subscription] = {}
         self._begin(lambda messages: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import compress
 
@@ -23,6 +24,8 @@ Floats = NDArray[np.float64]
 _TF_DEPTH = 100
 # Joints' frames and bodies', and who comes and goes.
 _MOST_KEPT = 8
+# Of several cameras, and while the executor is busy; what is forgotten is read like anybody else's.
+_REMEMBERED = 64
 _NOT_ROTATED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
@@ -61,11 +64,28 @@ class FrameBytes:
         return frames.at(stamp, numbers)
 
 
+class OwnFrames:
+    """The last messages that a node has published on /tf, so that it need not read them when it hears itself.
+
+    Reading one takes Python 4 ms for two people and 40 for 16 on a slow core. For any thread.
+    """
+
+    def __init__(self) -> None:
+        self._last: deque[bytes] = deque(maxlen=_REMEMBERED)
+
+    def remember(self, message: bytes) -> None:
+        self._last.append(message)
+
+    def has(self, message: bytes) -> bool:
+        return message in tuple(self._last)
+
+
 class FramePublisher:
     """Publishes frames on /tf: tf2_ros's TransformBroadcaster, which ROS 2 from PyPI lacks, with an end."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, own_frames: OwnFrames | None = None) -> None:
         self._node = node
+        self._own_frames = own_frames or OwnFrames()
         overrides = QoSOverridingOptions.with_default_policies()
         self._publisher = node.create_publisher(
             TFMessage, "/tf", QoSProfile(depth=_TF_DEPTH), qos_overriding_options=overrides
@@ -83,6 +103,7 @@ class FramePublisher:
         """Those of FrameBytes.of that are known."""
         message = self._frames.of(stamp, parents, children, translations, quaternions)
         if message is not None:
+            self._own_frames.remember(message)
             self._publisher.publish(message)
 
     def destroy(self) -> None:

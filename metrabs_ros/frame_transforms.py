@@ -9,16 +9,20 @@ from typing import Any, Protocol
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from metrabs_ros.frame_messages import OwnFrames
 from metrabs_ros.reports import Reports
 from metrabs_ros.transform_buffer import NoTransformError, TransformBuffer
 
@@ -30,6 +34,8 @@ _POLL_S = 0.002
 class Lookup(Protocol):
     """Where transforms come from."""
 
+    def put(self, transform: TransformStamped, is_static: bool) -> None: ...
+
     def lookup(self, target: str, source: str, stamp: Time) -> tuple[Floats, Floats]:
         """R [3,3] and t [3] m from source to target, now or never. Raises NoTransformError."""
 
@@ -37,49 +43,40 @@ class Lookup(Protocol):
 
 
 class OwnLookup:
-    """A buffer on /tf and /tf_static, where there is no tf2_ros."""
+    """A buffer of this package, where there is no tf2_ros."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
         self._buffer = TransformBuffer()
-        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        overrides = QoSOverridingOptions.with_default_policies()
-        self._subscriptions = [
-            node.create_subscription(TFMessage, topic, take, qos, qos_overriding_options=overrides)
-            for topic, take, qos in (
-                ("/tf", self._put, QoSProfile(depth=100)),
-                ("/tf_static", partial(self._put, is_static=True), latched),
-            )
-        ]
         back = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jumps = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._buffer.clear())
+
+    def put(self, transform: TransformStamped, is_static: bool) -> None:
+        stamp = transform.header.stamp
+        place, turn = transform.transform.translation, transform.transform.rotation
+        pose = ((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
+        stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+        self._buffer.put(transform.header.frame_id, transform.child_frame_id, stamp_ns, pose, is_static)
 
     def lookup(self, target: str, source: str, stamp: Time) -> tuple[Floats, Floats]:
         return self._buffer.lookup(target, source, stamp.sec * 10**9 + stamp.nanosec)
 
     def close(self) -> None:
         self._jumps.unregister()
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-
-    def _put(self, message: TFMessage, is_static: bool = False) -> None:
-        for transform in message.transforms:
-            stamp = transform.header.stamp
-            place, turn = transform.transform.translation, transform.transform.rotation
-            pose = ((place.x, place.y, place.z), (turn.x, turn.y, turn.z, turn.w))
-            stamp_ns = stamp.sec * 10**9 + stamp.nanosec
-            self._buffer.put(transform.header.frame_id, transform.child_frame_id, stamp_ns, pose, is_static)
 
 
 class Tf2Lookup:
-    """tf2_ros's own buffer and listener."""
+    """tf2_ros's own buffer; its listener would read this node's own frames, too."""
 
     def __init__(self, node: Node) -> None:
         import tf2_ros
 
         self._tf2: Any = tf2_ros
         self._buffer = tf2_ros.Buffer(node=node)
-        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def put(self, transform: TransformStamped, is_static: bool) -> None:
+        put = self._buffer.set_transform_static if is_static else self._buffer.set_transform
+        # The authority that tf2_ros's listener gives.
+        put(transform, "default_authority")
 
     def lookup(self, target: str, source: str, stamp: Time) -> tuple[Floats, Floats]:
         from rclpy.time import Time as ClockTime
@@ -94,7 +91,7 @@ class Tf2Lookup:
         return matrix, np.array([place.x, place.y, place.z])
 
     def close(self) -> None:
-        self._listener.unregister()
+        """The buffer ends with the node."""
 
 
 def open_lookup(node: Node) -> Lookup:
@@ -106,12 +103,17 @@ def open_lookup(node: Node) -> Lookup:
 
 
 class FrameTransforms:
-    """Transforms at an image's stamp, for any thread; where there is none, a warning and None."""
+    """Transforms at an image's stamp, for any thread; where there is none, a warning and None.
+
+    What ``own_frames`` knows, as this node has published it, is left out: nothing that is asked for depends on it.
+    """
 
     def __init__(self, node: Node, reports: Reports) -> None:
         self._node = node
         self._reports = reports
+        self.own_frames = OwnFrames()
         self._lookup: Lookup | None = None
+        self._subscriptions: list[Subscription] = []
         self._closed = threading.Event()
         self._failing: set[tuple[str, str]] = set()
 
@@ -120,6 +122,18 @@ class FrameTransforms:
         if self._lookup is None:
             self._closed.clear()
             self._lookup = open_lookup(self._node)
+            latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self._subscriptions = [
+                self._node.create_subscription(
+                    TFMessage,
+                    topic,
+                    partial(self._take, self._lookup, is_static),
+                    qos,
+                    qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                    raw=True,
+                )
+                for topic, qos, is_static in (("/tf", QoSProfile(depth=100), False), ("/tf_static", latched, True))
+            ]
 
     def to(self, target: str, header: Header, wait_s: float) -> tuple[Floats, Floats] | None:
         """R [3,3] and t [3] m that take points of the image's frame to ``target``."""
@@ -136,8 +150,26 @@ class FrameTransforms:
         """Ends all waiting and listening; in the executor's thread."""
         self._closed.set()
         lookup, self._lookup = self._lookup, None
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
         if lookup is not None:
             lookup.close()
+
+    def _take(self, lookup: Lookup, is_static: bool, message: bytes) -> None:
+        if self.own_frames.has(message):
+            return
+        try:
+            transforms = deserialize_message(message, TFMessage).transforms
+        except RuntimeError as error:
+            self._reports.warning(
+                "unreadable transforms",
+                "A message on /tf or /tf_static cannot be read and is ignored; see that all who publish there have the "
+                f"tf2_msgs of this ROS 2 ({error}).",
+            )
+            return
+        for transform in transforms:
+            lookup.put(transform, is_static)
 
     def _found(
         self, target: str, source: str, stamp: Time, wait_s: float, instead: str

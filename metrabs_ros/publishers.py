@@ -19,7 +19,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros import annotate
-from metrabs_ros.frame_messages import FramePublisher
+from metrabs_ros.frame_messages import FramePublisher, OwnFrames
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.image_messages import jpeg_to_msg
 from metrabs_ros.joint_cloud import joints_to_cloud
@@ -47,7 +47,8 @@ class PosePublishers:
     parameters say. ``publish`` may be called in any one thread.
     """
 
-    def __init__(self, node: Node, prefix: str = "~/", hri: bool = True) -> None:
+    def __init__(self, node: Node, prefix: str = "~/", hri: bool = True, own_frames: OwnFrames | None = None) -> None:
+        """``own_frames`` takes down what goes out on /tf."""
         self._node = node
         self._camera = prefix.removeprefix("~/").strip("/")
         self._markers = self._publisher(MarkerArray, f"{prefix}markers", _QOS)
@@ -57,7 +58,7 @@ class PosePublishers:
         self._image = self._publisher(Image, f"{prefix}image_annotated", _IMAGE_QOS)
         self._jpeg = self._publisher(CompressedImage, f"{prefix}image_annotated/compressed", _IMAGE_QOS)
         self._drawn = MarkerBytes()
-        self._tf = FramePublisher(node)
+        self._tf = FramePublisher(node, own_frames)
         self._hri = _open_hri(node, self._camera, self._tf) if hri else None
         self._shown: set[int] = set()
         self._said_skeleton: Skeleton | None = None

@@ -1,0 +1,91 @@
+"""What a node reads of /tf: everything but what it has published itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from ros_support import Peer, free_domain, header_at
+from tf2_msgs.msg import TFMessage
+
+from metrabs_ros.frame_messages import FrameBytes, FramePublisher, OwnFrames
+from metrabs_ros.frame_transforms import FrameTransforms
+from metrabs_ros.reports import Reports
+
+pytestmark = pytest.mark.ros
+PLACE = np.array([[1.0, 2.0, 3.0]])
+
+
+@dataclass
+class Side:
+    """A node that listens to /tf and publishes frames there."""
+
+    peer: Peer
+    transforms: FrameTransforms
+    frames: FramePublisher
+
+    def knows(self, frame: str, stamp_s: float) -> bool:
+        return self.transforms.to("map", header_at(stamp_s, frame), 0.0) is not None
+
+
+@pytest.fixture
+def sides() -> Iterator[tuple[Side, Side]]:
+    with free_domain() as domain, Peer(domain) as one, Peer(domain) as other:
+        made = []
+        for peer in (one, other):
+            transforms = FrameTransforms(peer.node, Reports(peer.node.get_logger()))
+            transforms.open()
+            made.append(Side(peer, transforms, FramePublisher(peer.node, transforms.own_frames)))
+        for side in made:
+            side.peer.wait_until(lambda node=side.peer.node: node.count_subscribers("/tf") == 2, "both nodes")
+        yield made[0], made[1]
+        for side in made:
+            side.transforms.close()
+
+
+def test_a_node_reads_the_frames_of_others_and_not_its_own(sides: tuple[Side, Side]) -> None:
+    one, other = sides
+    stamp_s = 100.0
+
+    def is_heard() -> bool:
+        nonlocal stamp_s
+        stamp_s += 1.0
+        stamp = header_at(stamp_s).stamp
+        one.frames.publish(stamp, ["map"], ["person_1/head"], PLACE)
+        other.frames.publish(stamp, ["map"], ["base"], PLACE + stamp_s)
+        return one.knows("base", stamp_s - 1) and other.knows("person_1/head", stamp_s - 1)
+
+    one.peer.wait_until(is_heard, "each other's frames")
+    assert not one.knows("person_1/head", stamp_s - 1)
+    assert not other.knows("base", stamp_s - 1)
+    found = one.transforms.to("map", header_at(stamp_s - 1, "base"), 0.0)
+    assert found is not None
+    np.testing.assert_allclose(found[1], PLACE[0] + stamp_s - 1)
+
+
+def test_a_message_that_cannot_be_read_is_ignored(sides: tuple[Side, Side]) -> None:
+    one, other = sides
+    publisher = other.peer.node.create_publisher(TFMessage, "/tf", 10)
+    stamp_s = 100.0
+
+    def is_heard() -> bool:
+        nonlocal stamp_s
+        stamp_s += 1.0
+        publisher.publish(b"\x00\x01\x00\x00\xff\xff\xff\x7f")
+        other.frames.publish(header_at(stamp_s).stamp, ["map"], ["base"], PLACE)
+        return one.knows("base", stamp_s - 1)
+
+    one.peer.wait_until(is_heard, "the frame after it")
+
+
+def test_own_frames_are_the_last_ones_that_were_published() -> None:
+    own, frames = OwnFrames(), FrameBytes()
+    messages = [frames.of(header_at(float(k)).stamp, ["map"], ["a"], PLACE) for k in range(100)]
+    for message in messages:
+        assert message is not None
+        own.remember(message)
+    assert own.has(bytes(bytearray(messages[-1])))
+    assert not own.has(messages[0])
+    assert not own.has(b"")
