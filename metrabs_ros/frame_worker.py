@@ -13,6 +13,7 @@ from metrabs_ros.errors import InputError
 from metrabs_ros.frame_look import CameraMessages
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.frame_slot import FrameSlots
+from metrabs_ros.heap import give_freed_memory_back
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.reports import Reports
 
@@ -91,6 +92,7 @@ class FrameWorker:
         self._slots.close()
         self._thread.join()
         self.pipelines.close()
+        give_freed_memory_back()
 
     def _run(self) -> None:
         while (frames := self._slots.take(self._wait_s())) is not None:
@@ -103,6 +105,7 @@ class FrameWorker:
         if not self._is_open and self._at_work.acquire(blocking=False):
             try:
                 self.pipelines.release_memory()
+                give_freed_memory_back()
             finally:
                 self._at_work.release()
 
