@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from ros_support import Peer, free_domain, header_at
 from tf2_msgs.msg import TFMessage
 
@@ -45,39 +46,50 @@ def sides() -> Iterator[tuple[Side, Side]]:
             side.transforms.close()
 
 
+class Clock:
+    """A second later each time; what was published some times ago should have arrived."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def tick(self) -> Time:
+        self.now_s += 1.0
+        return header_at(self.now_s).stamp
+
+    @property
+    def lately_s(self) -> float:
+        return self.now_s - 5.0
+
+
 def test_a_node_reads_the_frames_of_others_and_not_its_own(sides: tuple[Side, Side]) -> None:
     one, other = sides
-    stamp_s = 100.0
+    clock = Clock()
 
     def is_heard() -> bool:
-        nonlocal stamp_s
-        stamp_s += 1.0
-        stamp = header_at(stamp_s).stamp
+        stamp = clock.tick()
         one.frames.publish(stamp, ["map"], ["person_1/head"], PLACE)
-        other.frames.publish(stamp, ["map"], ["base"], PLACE + stamp_s)
-        return one.knows("base", stamp_s - 1) and other.knows("person_1/head", stamp_s - 1)
+        other.frames.publish(stamp, ["map"], ["base"], PLACE + clock.now_s)
+        return one.knows("base", clock.lately_s) and other.knows("person_1/head", clock.lately_s)
 
     one.peer.wait_until(is_heard, "each other's frames")
-    assert not one.knows("person_1/head", stamp_s - 1)
-    assert not other.knows("base", stamp_s - 1)
-    found = one.transforms.to("map", header_at(stamp_s - 1, "base"), 0.0)
+    assert not one.knows("person_1/head", clock.lately_s)
+    assert not other.knows("base", clock.lately_s)
+    found = one.transforms.to("map", header_at(clock.lately_s, "base"), 0.0)
     assert found is not None
-    np.testing.assert_allclose(found[1], PLACE[0] + stamp_s - 1)
+    np.testing.assert_allclose(found[1], PLACE[0] + clock.lately_s)
 
 
 def test_a_message_that_cannot_be_read_is_ignored(sides: tuple[Side, Side]) -> None:
     one, other = sides
     publisher = other.peer.node.create_publisher(TFMessage, "/tf", 10)
-    stamp_s = 100.0
+    clock = Clock()
 
     def is_heard() -> bool:
-        nonlocal stamp_s
-        stamp_s += 1.0
         publisher.publish(b"\x00\x01\x00\x00\xff\xff\xff\x7f")
-        other.frames.publish(header_at(stamp_s).stamp, ["map"], ["base"], PLACE)
-        return one.knows("base", stamp_s - 1)
+        other.frames.publish(clock.tick(), ["map"], ["base"], PLACE)
+        return one.knows("base", clock.lately_s)
 
-    one.peer.wait_until(is_heard, "the frame after it")
+    one.peer.wait_until(is_heard, "the frames after it")
 
 
 def test_own_frames_are_the_last_ones_that_were_published() -> None:
