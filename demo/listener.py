@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -26,6 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from demo.recording import Recording, Selection, people_in
 from demo.rendering import render
+from demo.spinning import spinning
 from metrabs_ros.errors import InputError
 from metrabs_ros.heap import keep_freed_memory
 from metrabs_ros.messages import camera_from_msg, image_from_msg
@@ -94,21 +94,9 @@ def listen(recording: Recording, stop: threading.Event) -> None:
     """Fills the recording until ``stop`` is set and the last answers have come."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Listener(recording)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    spinner = threading.Thread(target=spin, daemon=True)
-    spinner.start()
-    stop.wait()
-    recording.wait_for_silence(_SILENCE_S)
-    rclpy.try_shutdown()
-    spinner.join()
+    with spinning(node):
+        stop.wait()
+        recording.wait_for_silence(_SILENCE_S)
     node.finish()
 
 

@@ -5,14 +5,13 @@ Another process subscribes to markers and /tf, as RViz does; REP-155's bodies an
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import rclpy
 import typer
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rich.console import Console
@@ -30,6 +29,7 @@ from visualization_msgs.msg import MarkerArray
 
 from demo.clip import FOV_DEG, clip_path
 from demo.processes import ChildError, Children, ros_environment
+from demo.spinning import spinning
 from metrabs_ros import cli
 from metrabs_ros.camera import Camera
 from metrabs_ros.frame_result import FrameResult
@@ -38,6 +38,7 @@ from metrabs_ros.params import NodeParams
 from metrabs_ros.pipeline import DEFAULT_ENGINE, PosePipeline
 from metrabs_ros.pose import TrackedPose
 from metrabs_ros.publishers import PosePublishers
+from metrabs_ros.spinning import spin
 
 # Of the clip: both people are seen in it.
 _FRAME = 80
@@ -63,7 +64,9 @@ def publishing(
         # For this process, too, before it makes a participant.
         os.environ.update(environment)
         try:
-            with Children(environment, Path(logs)) as children, _spinning_node() as node:
+            rclpy.init()
+            node = rclpy.create_node("pose_node")
+            with Children(environment, Path(logs)) as children, spinning(node):
                 children.start("listener", ["demo.publishing", "listen"])
                 outputs = PosePublishers(node)
                 _await_listener(node, children)
@@ -106,22 +109,6 @@ def _published(outputs: PosePublishers, node: Node, result: FrameResult, rounds:
     return taken
 
 
-@contextmanager
-def _spinning_node() -> Iterator[Node]:
-    rclpy.init()
-    node, executor = rclpy.create_node("pose_node"), SingleThreadedExecutor()
-    executor.add_node(node)
-    spinner = threading.Thread(target=executor.spin, daemon=True)
-    spinner.start()
-    try:
-        yield node
-    finally:
-        executor.shutdown()
-        spinner.join()
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
 def _await_listener(node: Node, children: Children) -> None:
     deadline = time.monotonic() + _START_S
     while min(node.count_subscribers(topic) for topic in ("/pose_node/markers", "/tf")) == 0:
@@ -136,7 +123,10 @@ def listen() -> None:
     node = rclpy.create_node("listener")
     for kind, topic in ((MarkerArray, "/pose_node/markers"), (TFMessage, "/tf")):
         node.create_subscription(kind, topic, lambda message: None, QoSProfile(depth=100))
-    rclpy.spin(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        spin(node, executor)
 
 
 def main(arguments: Sequence[str] = tuple(sys.argv[1:])) -> None:

@@ -18,7 +18,6 @@ from typing import Annotated
 import numpy as np
 import rclpy
 import typer
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 from sensor_msgs.msg import CompressedImage, JointState, PointCloud2
@@ -28,6 +27,7 @@ from visualization_msgs.msg import MarkerArray
 
 from demo.clip import FOV_DEG, clip_path
 from demo.processes import ChildError, Children, ros_environment
+from demo.spinning import spinning
 from metrabs_ros import cli
 from metrabs_ros.frames import open_frames
 from metrabs_ros.pipeline import DEFAULT_ENGINE
@@ -149,12 +149,7 @@ def _read(children: Children, seconds: float, period: float) -> list[Reading]:
     """Readings of the node while it works, printed as they come; time counts from its first answer."""
     latencies = Latencies()
     rclpy.init()
-    executor = SingleThreadedExecutor()
-    node = _listener(latencies)
-    executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor,), daemon=True)
-    spinner.start()
-    try:
+    with spinning(_listener(latencies)):
         deadline = time.monotonic() + _START_S
         while not latencies.taken():
             _check(children)
@@ -170,10 +165,6 @@ def _read(children: Children, seconds: float, period: float) -> list[Reading]:
             readings.append(_reading(children.pid("pose_node"), time.monotonic() - start, latencies.taken()))
             console.print(readings[-1].row())
         return readings
-    finally:
-        rclpy.try_shutdown()
-        spinner.join()
-        node.destroy_node()
 
 
 def _listener(latencies: Latencies) -> Node:
@@ -188,13 +179,6 @@ def _listener(latencies: Latencies) -> Node:
     ):
         node.create_subscription(kind, topic, lambda message: None, 1)
     return node
-
-
-def _spin(executor: SingleThreadedExecutor) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        return
 
 
 def _check(children: Children) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
@@ -29,39 +30,41 @@ _REMEMBERED = 64
 _NOT_ROTATED = np.array([0.0, 0.0, 0.0, 1.0])
 
 
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """K frames ``children`` under ``parents``: translations [K,3] m, quaternions [K,4] xyzw (None: not rotated)."""
+
+    parents: Sequence[str]
+    children: Sequence[str]
+    translations: Floats
+    quaternions: Floats | None = None
+
+
 class FrameBytes:
     """tf2_msgs/TFMessage as bytes; frames of the same names are serialized once, then only moved."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[tuple[str, ...], tuple[str, ...]], Serialized] = {}
 
-    def of(
-        self,
-        stamp: Time,
-        parents: Sequence[str],
-        children: Sequence[str],
-        translations: Floats,
-        quaternions: Floats | None = None,
-    ) -> bytes | None:
-        """Frames ``children`` under ``parents``: translations [K,3] m, quaternions [K,4] xyzw (None: not rotated).
-
-        Frames whose place is not a number are left out: TF has no way to say that one is not known. None where there
-        is no other.
-        """
-        turns = np.broadcast_to(_NOT_ROTATED, (len(translations), 4)) if quaternions is None else quaternions
-        numbers = np.concatenate([translations, turns], 1)
+    def of(self, stamp: Time, frames: Frames) -> bytes | None:
+        """Frames whose place is not a number are left out: TF has no way to say that one is not known. None where there
+        is no other."""
+        turns = frames.quaternions
+        if turns is None:
+            turns = np.broadcast_to(_NOT_ROTATED, (len(frames.translations), 4))
+        numbers = np.concatenate([frames.translations, turns], 1)
         known = np.isfinite(numbers).all(1)
         if not known.any():
             return None
-        names = tuple(parents), tuple(children)
+        names = tuple(frames.parents), tuple(frames.children)
         if not known.all():
             numbers = numbers[known]
-            names = tuple(compress(parents, known)), tuple(compress(children, known))
+            names = tuple(compress(frames.parents, known)), tuple(compress(frames.children, known))
         # The one used last is kept longest.
-        self._kept[names] = frames = self._kept.pop(names, None) or _serialized(*names)
+        self._kept[names] = serialized = self._kept.pop(names, None) or _serialized(*names)
         if len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        return frames.at(stamp, numbers)
+        return serialized.at(stamp, numbers)
 
 
 class OwnFrames:
@@ -92,16 +95,9 @@ class FramePublisher:
         )
         self._frames = FrameBytes()
 
-    def publish(
-        self,
-        stamp: Time,
-        parents: Sequence[str],
-        children: Sequence[str],
-        translations: Floats,
-        quaternions: Floats | None = None,
-    ) -> None:
-        """Those of FrameBytes.of that are known."""
-        message = self._frames.of(stamp, parents, children, translations, quaternions)
+    def publish(self, stamp: Time, frames: Frames) -> None:
+        """Those that are known."""
+        message = self._frames.of(stamp, frames)
         if message is not None:
             self._own_frames.remember(message)
             self._publisher.publish(message)

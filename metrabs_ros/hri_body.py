@@ -12,7 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 
-from metrabs_ros.body_model import JOINT_NAMES, tree
+from metrabs_ros.body_model import JOINT_NAMES
 from metrabs_ros.body_urdf import urdf
 from metrabs_ros.hri_messages import joint_state_to_msg, roi_to_msg, skeleton2d_to_msg
 from metrabs_ros.image_messages import clipped_box, cut_out
@@ -47,8 +47,6 @@ class HriBody:
         self._measured_s = -np.inf
         self._frames_measured = 0
         self._described: tuple[SegmentLengths, bool] | None = None
-        self._frames: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
-        self._frames_for: tuple[str, bool] | None = None
 
     @property
     def wants_pixels(self) -> bool:
@@ -72,7 +70,7 @@ class HriBody:
 
     def measure(self, sample: Floats, score: float, stamp_s: float) -> None:
         """A row of segment_samples [len(SEGMENTS)] m, of a pose with that score."""
-        self._lengths.add(sample, max(score, 0.0))
+        self._lengths.update(sample, max(score, 0.0))
         self._measured_s = stamp_s
         self._frames_measured += 1
 
@@ -99,16 +97,6 @@ class HriBody:
 
     def publish_joint_states(self, header: Header, reference_joints: bool) -> None:
         self._joint_states.publish(joint_state_to_msg(self.positions, self.body_id, header, reference_joints))
-
-    def frames(self, camera_frame: str, reference_joints: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Parents and names of body_<id> and of all links, in body_model.LINK_NAMES' order."""
-        key = camera_frame, reference_joints
-        if self._frames_for != key:
-            body = f"body_{self.body_id}"
-            links = tuple(f"{joint.child}_{self.body_id}" for joint in tree(reference_joints))
-            self._frames_for = key
-            self._frames = (camera_frame, *(body,) * len(links)), (body, *links)
-        return self._frames
 
     def destroy(self) -> None:
         for publisher in (self._roi, self._cropped, self._skeleton2d, self._joint_states, self._urdf):

@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 from metrabs_ros.body_frame import body_frame
 from metrabs_ros.body_kinematics import joint_angles
 from metrabs_ros.body_model import LINK_NAMES, forward_kinematics, tree
-from metrabs_ros.frame_messages import FramePublisher
+from metrabs_ros.frame_messages import FramePublisher, Frames
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.hri_body import NAMESPACE, HriBody
 from metrabs_ros.hri_messages import skeletons2d
@@ -145,14 +145,20 @@ class HriPublishers:
         valid = np.isfinite(transforms[:, 0]).all((1, 2))
         if not valid.any():
             return
-        count = transforms.shape[1]
-        kept = [0, *_links_of(params.hri_reference_joints)][:count]
+        kept = [0, *_links_of(params.hri_reference_joints)][: transforms.shape[1]]
+        count = len(kept)
         transforms = transforms[valid][:, kept].reshape(-1, 4, 4)
-        named = [body.frames(header.frame_id, params.hri_reference_joints) for body in compress(present, valid)]
-        parents = tuple(name for names, _ in named for name in names[: len(kept)])
-        children = tuple(name for _, names in named for name in names[: len(kept)])
+        placed = [_named(body.body_id, params.hri_reference_joints)[:count] for body in compress(present, valid)]
+        parents = [parent for names in placed for parent in (header.frame_id, *[names[0]] * (count - 1))]
+        children = [name for names in placed for name in names]
         quaternions = Rotation.from_matrix(transforms[:, :3, :3]).as_quat()
-        self._tf.publish(header.stamp, parents, children, transforms[:, :3, 3], quaternions)
+        self._tf.publish(header.stamp, Frames(parents, children, transforms[:, :3, 3], quaternions))
+
+
+@functools.lru_cache(maxsize=256)
+def _named(body_id: str, reference_joints: bool) -> tuple[str, ...]:
+    """The frames of a body: its own and, under that, those of its links."""
+    return (f"body_{body_id}", *(f"{joint.child}_{body_id}" for joint in tree(reference_joints)))
 
 
 @functools.cache

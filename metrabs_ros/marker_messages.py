@@ -33,11 +33,6 @@ class Look:
     lifetime_s: float = 0.0
     scale: float = 1.0
 
-    @functools.cached_property
-    def edges(self) -> NDArray[np.intp]:
-        """[E,2] joints of each bone."""
-        return np.array(self.skeleton.edges, np.intp).reshape(-1, 2)
-
 
 class MarkerBytes:
     """people_to_markers, as bytes where the same joints of the same people are known as in the message before."""
@@ -63,8 +58,9 @@ class MarkerBytes:
         if self._serialized is None or self._made_for != key:
             self._made_for = key
             self._serialized = Serialized(functools.partial(_built, joints, track_ids, look, header.frame_id))
-        numbers = [joints, joints[:, look.edges.ravel()], _above_heads(joints, up, look.scale)[:, None]]
-        shown = [seen, np.repeat(seen[:, look.edges].all(-1), 2, axis=1), seen.any(1, keepdims=True)]
+        bones = look.skeleton.bones
+        numbers = [joints, joints[:, bones.ravel()], _above_heads(joints, up, look.scale)[:, None]]
+        shown = [seen, np.repeat(seen[:, bones].all(-1), 2, axis=1), seen.any(1, keepdims=True)]
         return self._serialized.at(header.stamp, np.concatenate(numbers, 1)[np.concatenate(shown, 1)])
 
 
@@ -82,19 +78,19 @@ def people_to_markers(
     joints [N,J,3] m and ``up``, the world's up, in the header's frame. Joints that are not numbers are left out, with
     their bones, and so are people who have no other.
     """
-    lifetime, scale = _duration(look.lifetime_s), look.scale
+    lifetime, scale, ends = _duration(look.lifetime_s), look.scale, look.skeleton.bones
     markers = []
     for track_id, person in zip(track_ids, joints, strict=True):
         seen = np.isfinite(person).all(-1)
         if not seen.any():
             continue
         joint_colors, bone_colors, text_color = _colors(track_id, look.skeleton)
-        shown, are_shown = np.flatnonzero(seen), seen[look.edges].all(-1)
+        shown, are_shown = np.flatnonzero(seen), seen[ends].all(-1)
         spheres = _marker("joints", track_id, header, Marker.SPHERE_LIST, lifetime)
         spheres.points, spheres.colors = _points(person[shown]), [joint_colors[i] for i in shown]
         spheres.scale.x = spheres.scale.y = spheres.scale.z = 0.05 * scale
         bones = _marker("bones", track_id, header, Marker.LINE_LIST, lifetime)
-        bones.points = _points(person[look.edges[are_shown].ravel()])
+        bones.points = _points(person[ends[are_shown].ravel()])
         bones.colors = [bone_colors[i] for i in np.flatnonzero(np.repeat(are_shown, 2))]
         bones.scale.x = 0.02 * scale
         text = _marker("ids", track_id, header, Marker.TEXT_VIEW_FACING, lifetime)

@@ -19,7 +19,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from metrabs_ros import annotate
-from metrabs_ros.frame_messages import FramePublisher, OwnFrames
+from metrabs_ros.frame_messages import FramePublisher, Frames, OwnFrames
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.image_messages import jpeg_to_msg
 from metrabs_ros.joint_cloud import joints_to_cloud
@@ -134,7 +134,7 @@ class PosePublishers:
         names = result.skeleton.joint_names
         children = [name for pose in result.poses for name in _frames_of(f"{start}person_{pose.track_id}/", names)]
         parents = [result.header.frame_id] * len(children)
-        self._tf.publish(result.header.stamp, parents, children, joints.reshape(-1, 3))
+        self._tf.publish(result.header.stamp, Frames(parents, children, joints.reshape(-1, 3)))
 
     def _publish_image(self, result: FrameResult, jpeg_quality: int) -> None:
         picture = annotate.drawn(result.image_rgb, result.poses, result.skeleton)

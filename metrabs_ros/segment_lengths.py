@@ -100,12 +100,9 @@ class LengthEstimator:
         self._count = 0
         self.lengths = completed(np.full(len(SEGMENTS), np.nan))
 
-    def update(self, joints3d: ArrayLike, joint_names: Sequence[str], weight: float = 1.0) -> SegmentLengths:
-        """``lengths`` after one more frame: joints [J,3] m, weight its score or 1 / variance (0: ignored)."""
-        return self.add(segment_samples(np.asarray(joints3d, np.float64)[None], joint_names)[0], weight)
-
-    def add(self, sample: Floats, weight: float = 1.0) -> SegmentLengths:
-        """The same of a row of segment_samples [len(SEGMENTS)] m."""
+    def update(self, sample: Floats, weight: float = 1.0) -> SegmentLengths:
+        """``lengths`` after one more frame: sample [len(SEGMENTS)] m, a row of segment_samples; weight its score or
+        1 / variance (0: ignored)."""
         if not 0 <= weight < np.inf:
             raise InputError(f"The weight of a frame must be a number of at least 0, got {weight}.")
         if weight > 0 and np.isfinite(sample).any():

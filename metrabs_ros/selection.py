@@ -45,7 +45,7 @@ class Selection:
         self._engine = engine
         self._body_upright = engine.spec.crop.body_upright
         self._regions = regions
-        self._bones = np.array(skeleton.edges, np.intp).reshape(-1, 2)
+        self._bones = skeleton.bones
         self._typical_bones_m = bone_lengths(skeleton)
 
     def poses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,11 @@ class Skeleton:
         """[J] index of each joint's counterpart on the other side; middle joints are their own."""
         index = {name: i for i, name in enumerate(self.joint_names)}
         return np.array([index.get(_other_side(name), i) for i, name in enumerate(self.joint_names)], np.intp)
+
+    @functools.cached_property
+    def bones(self) -> NDArray[np.intp]:
+        """[E,2]: the edges."""
+        return np.array(self.edges, np.intp).reshape(-1, 2)
 
     def mean_of(self, names: Sequence[str]) -> NDArray[np.float64] | None:
         """[J] weights that average the named joints, None where the skeleton lacks one of them."""

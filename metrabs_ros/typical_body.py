@@ -26,8 +26,8 @@ _SIDE = {
 def bone_lengths(skeleton: Skeleton) -> NDArray[np.float64]:
     """[E] m: typical lengths of the skeleton's edges, NaN where a joint's name is not known."""
     places = np.array([_place(name) for name in skeleton.joint_names], np.float64).reshape(-1, 3)
-    edges = np.array(skeleton.edges, np.intp).reshape(-1, 2)
-    return np.linalg.norm(places[edges[:, 0]] - places[edges[:, 1]], axis=-1)
+    starts, ends = skeleton.bones.T
+    return np.linalg.norm(places[starts] - places[ends], axis=-1)
 
 
 def _place(name: str) -> tuple[float, float, float]:

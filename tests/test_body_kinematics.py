@@ -22,7 +22,7 @@ from metrabs_ros.body_model import EXTRA_JOINTS, JOINT_NAMES, LINK_NAMES, LOWER,
 from metrabs_ros.camera import Camera
 from metrabs_ros.errors import InputError
 from metrabs_ros.pipeline import PosePipeline
-from metrabs_ros.segment_lengths import LengthEstimator, SegmentLengths
+from metrabs_ros.segment_lengths import LengthEstimator, SegmentLengths, segment_samples
 from training.skeleton import JOINT_NAMES as DEFAULT_NAMES
 from training.synthetic import synthetic_ready
 
@@ -379,7 +379,7 @@ def test_joints_of_people_in_a_real_video_return() -> None:
         image = np.ascontiguousarray(image[..., ::-1])
         for person in pipeline.process(image, Camera.from_fov(FOV_DEG, image.shape[1::-1]), index / 30):
             estimator, previous = people.get(person.track_id, (LengthEstimator(), None))
-            lengths = estimator.update(person.joints3d, names)
+            lengths = estimator.update(segment_samples(person.joints3d[None], names)[0])
             joints = person.joints3d[None].astype(np.float64)
             states = joint_angles(joints, names, lengths, previous)
             assert states.valid.all()

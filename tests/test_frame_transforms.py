@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from ros_support import Peer, free_domain, header_at
 from tf2_msgs.msg import TFMessage
 
-from metrabs_ros.frame_messages import FrameBytes, FramePublisher, OwnFrames
+from metrabs_ros.frame_messages import FrameBytes, FramePublisher, Frames, OwnFrames
 from metrabs_ros.frame_transforms import FrameTransforms
 from metrabs_ros.reports import Reports
 
@@ -67,8 +67,8 @@ def test_a_node_reads_the_frames_of_others_and_not_its_own(sides: tuple[Side, Si
 
     def is_heard() -> bool:
         stamp = clock.tick()
-        one.frames.publish(stamp, ["map"], ["person_1/head"], PLACE)
-        other.frames.publish(stamp, ["map"], ["base"], PLACE + clock.now_s)
+        one.frames.publish(stamp, Frames(["map"], ["person_1/head"], PLACE))
+        other.frames.publish(stamp, Frames(["map"], ["base"], PLACE + clock.now_s))
         return one.knows("base", clock.lately_s) and other.knows("person_1/head", clock.lately_s)
 
     one.peer.wait_until(is_heard, "each other's frames")
@@ -86,7 +86,7 @@ def test_a_message_that_cannot_be_read_is_ignored(sides: tuple[Side, Side]) -> N
 
     def is_heard() -> bool:
         publisher.publish(b"\x00\x01\x00\x00\xff\xff\xff\x7f")
-        other.frames.publish(clock.tick(), ["map"], ["base"], PLACE)
+        other.frames.publish(clock.tick(), Frames(["map"], ["base"], PLACE))
         return one.knows("base", clock.lately_s)
 
     one.peer.wait_until(is_heard, "the frames after it")
@@ -94,7 +94,7 @@ def test_a_message_that_cannot_be_read_is_ignored(sides: tuple[Side, Side]) -> N
 
 def test_own_frames_are_the_last_ones_that_were_published() -> None:
     own, frames = OwnFrames(), FrameBytes()
-    messages = [frames.of(header_at(float(k)).stamp, ["map"], ["a"], PLACE) for k in range(100)]
+    messages = [frames.of(header_at(float(k)).stamp, Frames(["map"], ["a"], PLACE)) for k in range(100)]
     for message in messages:
         assert message is not None
         own.remember(message)

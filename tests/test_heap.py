@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap is Linux's")
+
 # Three copies of an image of 6 MB at a time, 50 times, in a thread as those of the node are.
 PROGRAM = """
 import array, resource, sys, threading
@@ -54,14 +56,12 @@ def faults(how: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap is Linux's")
 def test_copies_of_images_fault_their_pages_in_once() -> None:
     pages = 3 * 6_000_000 // 4096
     assert faults("given back") > 25 * pages
     assert faults("kept") < 3 * pages
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heap is Linux's")
 def test_freed_memory_is_kept_until_it_is_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     assert float(done.stdout) > 100

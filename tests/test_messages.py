@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from metrabs_ros import messages
 from metrabs_ros.camera import Camera, CameraError
 from metrabs_ros.errors import InputError
-from metrabs_ros.frame_messages import FrameBytes
+from metrabs_ros.frame_messages import FrameBytes, Frames
 from metrabs_ros.marker_messages import Look, MarkerBytes, deletion_of_all, people_to_markers
 from metrabs_ros.messages import (
     camera_from_msg,
@@ -326,14 +326,14 @@ def test_frames_keep_their_names_and_move() -> None:
         (5, "xyz", places),
     ):
         stamp = Time(sec=sec, nanosec=999_999_999)
-        made = frames_in(frames.of(stamp, parents, ("a", "b", "longer"), at, turns))
+        made = frames_in(frames.of(stamp, Frames(parents, ("a", "b", "longer"), at, turns)))
         assert [t.child_frame_id for t in made] == ["a", "b", "longer"]
         assert [t.header.frame_id for t in made] == list(parents)
         assert all(t.header.stamp == stamp for t in made)
         np.testing.assert_array_equal([xyz(t.transform.translation) for t in made], at)
         rotations = [t.transform.rotation for t in made]
         np.testing.assert_array_equal([(r.x, r.y, r.z, r.w) for r in rotations], turns)
-    (made,) = frames_in(frames.of(Time(), ["map"], ["a"], places[:1]))
+    (made,) = frames_in(frames.of(Time(), Frames(["map"], ["a"], places[:1])))
     assert (made.transform.rotation.z, made.transform.rotation.w) == (0.0, 1.0)
 
 
@@ -341,17 +341,17 @@ def test_a_frame_that_is_not_known_is_left_out_and_comes_back() -> None:
     frames = FrameBytes()
     places = np.array([[np.nan] * 3, [1.0, 2, 3]])
     for at, known in ((places, ["b"]), (np.zeros((2, 3)), ["a", "b"]), (places + 1, ["b"])):
-        made = frames_in(frames.of(Time(), ["map"] * 2, ["a", "b"], at))
+        made = frames_in(frames.of(Time(), Frames(["map"] * 2, ["a", "b"], at)))
         assert [t.child_frame_id for t in made] == known
         np.testing.assert_array_equal([xyz(t.transform.translation) for t in made], at[np.isfinite(at).all(1)])
-    assert frames.of(Time(), ["map"], ["a"], places[:1]) is None
-    assert frames.of(Time(), [], [], np.zeros((0, 3))) is None
+    assert frames.of(Time(), Frames(["map"], ["a"], places[:1])) is None
+    assert frames.of(Time(), Frames([], [], np.zeros((0, 3)))) is None
 
 
 def test_frames_of_people_who_come_and_go() -> None:
     frames = FrameBytes()
     for k in [*range(12), 0, 11]:
-        (made,) = frames_in(frames.of(Time(sec=k), ["map"], [f"person_{k}"], np.full((1, 3), float(k))))
+        (made,) = frames_in(frames.of(Time(sec=k), Frames(["map"], [f"person_{k}"], np.full((1, 3), float(k)))))
         assert (made.header.stamp.sec, made.child_frame_id, made.transform.translation.y) == (k, f"person_{k}", k)
 
 

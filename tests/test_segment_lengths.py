@@ -17,6 +17,10 @@ def standing(lengths: SegmentLengths = TALL) -> np.ndarray:
     return joints_of(links_through_urdf(lengths, np.zeros(len(JOINT_NAMES)), np.eye(4)))
 
 
+def sample(joints: np.ndarray) -> np.ndarray:
+    return segment_samples(joints[None], SEEN)[0]
+
+
 def test_a_standing_person_has_the_lengths_they_were_built_with() -> None:
     found = SegmentLengths.from_joints(standing(), SEEN)
     assert found.measured == set(SEGMENTS)
@@ -53,24 +57,24 @@ def test_lengths_stay_the_same_object_until_they_are_off_by_more_than_the_tolera
     changes = 0
     for _ in range(100):
         before = estimator.lengths
-        changes += estimator.update(standing() + rng.normal(0, 0.008, (len(SEEN), 3)), SEEN) is not before
+        changes += estimator.update(sample(standing() + rng.normal(0, 0.008, (len(SEEN), 3)))) is not before
     assert 1 <= changes <= 3
     np.testing.assert_allclose(estimator.lengths.as_array(), TALL.as_array(), atol=0.03)
     short = SegmentLengths.from_height(1.5)
     for _ in range(60):
-        estimator.update(standing(short), SEEN)
+        estimator.update(sample(standing(short)))
     np.testing.assert_allclose(estimator.lengths.as_array(), short.as_array(), atol=0.016)
 
 
 def test_weights_decide_and_nothing_weighs_nothing() -> None:
     estimator = LengthEstimator(tolerance=0)
     for _ in range(5):
-        estimator.update(standing(SegmentLengths.from_height(1.5)), SEEN, weight=0.1)
-    estimator.update(standing(), SEEN, weight=1.0)
+        estimator.update(sample(standing(SegmentLengths.from_height(1.5))), weight=0.1)
+    estimator.update(sample(standing()), weight=1.0)
     np.testing.assert_allclose(estimator.lengths.as_array(), TALL.as_array(), atol=2e-3)
     kept = estimator.lengths
-    estimator.update(standing(SegmentLengths.from_height(0.8)), SEEN, weight=0.0)
-    estimator.update(np.full((len(SEEN), 3), np.nan), SEEN)
+    estimator.update(sample(standing(SegmentLengths.from_height(0.8))), weight=0.0)
+    estimator.update(sample(np.full((len(SEEN), 3), np.nan)))
     assert estimator.lengths is kept
 
 
@@ -84,6 +88,6 @@ def test_what_cannot_be_used_is_refused_with_a_sentence() -> None:
     with pytest.raises(InputError, match="at least 1 frame"):
         LengthEstimator(memory=0)
     with pytest.raises(InputError, match="weight of a frame"):
-        LengthEstimator().update(standing(), SEEN, weight=float("nan"))
+        LengthEstimator().update(sample(standing()), weight=float("nan"))
     with pytest.raises(InputError, match="16 joints x 3"):
         SegmentLengths.from_joints(np.zeros((5, 7, 3)), SEEN)
