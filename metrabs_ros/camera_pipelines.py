@@ -40,9 +40,12 @@ class CameraPipelines:
         cameras: int = 1,
         convention: str = ENGINE,
         num_aug: int = 1,
+        person_height: float = 0.0,
     ) -> CameraPipelines:
         """The engine of a name or spec file, opened once. Raises InputError."""
-        first = PosePipeline.from_engine(name_or_path, backend, num_aug, convention=convention)
+        first = PosePipeline.from_engine(
+            name_or_path, backend, num_aug, convention=convention, person_height=person_height
+        )
         if cameras == 1:
             return cls([first])
         meeting = Meeting()

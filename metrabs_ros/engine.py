@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -97,6 +97,12 @@ class EngineOutput:
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def scaled(self, size: float) -> EngineOutput:
+        """The same people, ``size`` times as large."""
+        if size == 1:
+            return self
+        return replace(self, coords3d_rel=self.coords3d_rel * size, spread3d=self.spread3d * size)
 
 
 class Engine:

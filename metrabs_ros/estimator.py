@@ -18,6 +18,9 @@ from metrabs_ros.warp_choice import WarpChoice
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
+# Metres: a heatmap of one cell has no spread at all.
+_LEAST_SPREAD = 1e-3
+
 
 @dataclass(eq=False)
 class Estimates:
@@ -40,11 +43,16 @@ class Estimates:
 
 
 class PoseEstimator:
-    """The poses of an engine; ``calibration`` is that of its spec."""
+    """The poses of an engine; ``calibration`` is that of its spec.
 
-    def __init__(self, engine: Engine) -> None:
+    person_height: of everybody who is seen, m, where it is known (0: unknown); see ``Calibration.size_of``.
+    """
+
+    def __init__(self, engine: Engine, person_height: float = 0.0) -> None:
         self.engine = engine
         self.calibration = engine.spec.calibration
+        self.person_height = person_height
+        self._size = self.calibration.size_of(person_height)
         self._counterparts = engine.spec.network_mirror
         self._choice = WarpChoice()
 
@@ -59,7 +67,7 @@ class PoseEstimator:
             camera, boxes, spec.input.size, up, spec.crop.box_scale, spec.crop.focal
         )
         cameras = views.cameras(virtual)
-        output = self._inferred(image_rgb, camera, cameras, views)
+        output = self._inferred(image_rgb, camera, cameras, views).scaled(self._size)
         on_image, _ = crop.to_image(output.coords2d, cameras, camera)
         recipe = spec.reconstruction
         # The borders are those of the crop that the network was shown: in a mirror the far one is at the left.
@@ -67,7 +75,7 @@ class PoseEstimator:
         inside = reconstruct.in_fov(on_shown, spec.input.size, recipe.border, recipe.border_far)
         if recipe.inside == "image":
             inside &= camera.contains(on_image)
-        fit = (cameras.K, inside, output.confidence, recipe.perspective, recipe.mix_3d)
+        fit = (cameras.K, inside, _weights(output, recipe.weights), recipe.perspective, recipe.mix_3d)
         # The views of a person stay together, as in the released code.
         coupled = max(1, recipe.coupled_crops // len(views) * len(views))
         in_crop = reconstruct.absolute(output.coords2d, output.coords3d_rel, *fit, recipe.ridge, coupled)
@@ -140,6 +148,14 @@ class PoseEstimator:
         if transform is None:
             return deviation
         return np.sqrt(deviation**2 @ transform.weights.astype(np.float64) ** 2)
+
+
+def _weights(output: EngineOutput, by: str) -> NDArray[np.floating]:
+    """[N,J] in 0..1 of the joints in the fit: those of least variance count most where it is by ``spread``."""
+    if by == "confidence":
+        return output.confidence
+    spread = np.maximum(output.spread3d, _LEAST_SPREAD)
+    return output.confidence * (spread.min(1, keepdims=True) / spread)
 
 
 def _lower_quartiles(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -31,6 +31,7 @@ LENS = ("inverted", "iterated")
 RESAMPLING = ("area", "pyramid")
 MIRROR_ABOUT = ("middle", "principal_point")
 INSIDE = ("image", "crop")
+WEIGHTS = ("confidence", "spread")
 ACTIVATIONS = ("none", "sigmoid")
 UNITS = {"m": 1.0, "mm": 1e-3, "px": 1.0, "1": 1.0}
 POSE_OUTPUTS = ("coords2d", "coords3d_rel", "confidence", "person_score", "spread2d", "spread3d")
@@ -124,6 +125,7 @@ class ReconstructionSpec:
     """How 2D and metric pose become an absolute one: perspective full or weak, and the border of the crop, in px, in
     which a 2D joint no longer counts as inside the image (a stride of the network, P 4); border_far is that of the
     right and bottom edge where it is another. inside: whether a joint must also lie in the image itself to count.
+    weights: what joints count for in the fit, by their confidence, or by that over the spread of their 3D heatmap.
     ridge: what pulls the solution of full perspective to the camera (the released code: 0.01). coupled_crops: how many
     crops of an image, whole people, share its measure (the released code: 64)."""
 
@@ -132,12 +134,14 @@ class ReconstructionSpec:
     border_far: float | None = None
     inside: str = "image"
     mix_3d: float = 0.0
+    weights: str = "confidence"
     ridge: float = 0.0
     coupled_crops: int = 1
 
     def __post_init__(self) -> None:
         _one_of("reconstruction: perspective", self.perspective, ("full", "weak"))
         _one_of("reconstruction: inside", self.inside, INSIDE)
+        _one_of("reconstruction: weights", self.weights, WEIGHTS)
         if self.coupled_crops < 1:
             raise InputError(f"reconstruction: coupled_crops must be at least 1, got {self.coupled_crops}.")
         if self.ridge < 0:
@@ -201,6 +205,8 @@ class ModelSpec:
                 raise InputError("outputs: coords2d takes 2 columns and coords3d_rel 3.")
             if ("spread2d" in self.outputs) != ("spread3d" in self.outputs):
                 raise InputError("outputs: spread2d and spread3d go together: name both or neither.")
+            if self.reconstruction.weights == "spread" and "spread3d" not in self.outputs:
+                raise InputError("reconstruction: weights by spread need the outputs spread2d and spread3d.")
             Skeleton.from_names(self.joints, self.edges)
             if self.joint_transform is not None and self.joint_transform.weights.shape[1] != len(self.joints):
                 raise InputError(

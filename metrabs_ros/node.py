@@ -56,7 +56,7 @@ class PoseNode(LifecycleNode):
 
     configure loads and warms the engine, activate subscribes, deactivate unsubscribes, takes everybody out of the view
     and gives back the memory that frames took, cleanup closes the engine. ``open_pipelines(engine, backend, cameras=,
-    convention=, num_aug=)`` opens it.
+    convention=, num_aug=, person_height=)`` opens it.
     """
 
     def __init__(self, open_pipelines: OpenPipelines = CameraPipelines.from_engine, **kwargs: Any) -> None:
@@ -169,6 +169,7 @@ class PoseNode(LifecycleNode):
             cameras=len(self._cameras),
             convention=params.convention,
             num_aug=params.num_aug,
+            person_height=params.person_height,
         )
         pipelines.warm_up()
         self._worker = FrameWorker(

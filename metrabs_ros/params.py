@@ -86,6 +86,11 @@ class NodeParams(CameraParams):
     num_aug: int = setting(
         1, "Views of each person that are averaged (test-time augmentation).", ANY_TIME, between=(1, 32)
     )
+    person_height: float = setting(
+        0.0,
+        "Height in metres of everybody in view where it is known, which decides how far they are; 0: unknown.",
+        between=(0.0, 2.6),
+    )
     min_score: float = setting(
         0.0, "Poses of a lower score are left out, beside those that the engine rejects.", ANY_TIME, between=(0.0, 1.0)
     )

@@ -46,7 +46,8 @@ class PosePipeline:
     ``up`` is world up in the camera's optical frame. ``views_per_frame`` bounds the detector's work on each frame of a
     video, a closer look apart (None: everything on every frame); people already known are carried from frame to frame
     meanwhile, and while nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are
-    averaged, 1..32, which may change at any time. Poses come out in the joints of ``convention`` (conventions.py):
+    averaged, 1..32, which may change at any time. ``person_height`` is that of everybody in view, m, where it is known
+    (0: unknown): it decides how far they are. Poses come out in the joints of ``convention`` (conventions.py):
     those of ``skeleton``. Poses of a score below ``min_score`` are left out, and those that ``plausible`` rejects; both
     may change at any time, as may ``up`` (unit length). ``seconds_back`` is by how much the stamp of the frame
     processed last lay before the one before it, s: where it is not 0, everybody was forgotten before that frame.
@@ -62,10 +63,11 @@ class PosePipeline:
         num_aug: int = 1,
         convention: str = ENGINE,
         smoother: Smoother | None = None,
+        person_height: float = 0.0,
     ) -> None:
         self.engine = engine
         self.seconds_back = 0.0
-        self.estimator = PoseEstimator(engine)
+        self.estimator = PoseEstimator(engine, person_height)
         self.num_aug = num_aug
         self.up = _unit_up(up)
         self._detector = detector
@@ -90,6 +92,7 @@ class PosePipeline:
         convention: str = ENGINE,
         tracking: TrackingParams | None = None,
         smoothing: SmoothingParams | None = None,
+        person_height: float = 0.0,
     ) -> PosePipeline:
         """The engine of a name or spec file, with the detector that its spec names. Raises InputError."""
         spec = load_spec(find_spec(name_or_path))
@@ -97,10 +100,14 @@ class PosePipeline:
         AugmentedViews.of(num_aug)
         conversion(spec.skeleton, convention)
         _unit_up(up)
+        spec.calibration.size_of(person_height)
         engine = open_fastest(spec) if backend == AUTO else open_engine(spec, backend)
         with closed_on_failure(engine.close):
             detector = None if spec.detector is None else open_detector(load_spec(_detector_spec(spec)))
-        return cls(engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, Smoother(smoothing))
+        smoother = Smoother(smoothing)
+        return cls(
+            engine, detector, Tracker(tracking), up, views_per_frame, num_aug, convention, smoother, person_height
+        )
 
     def shared(self, around: Callable[[Network], Network], first_id: int, id_step: int) -> PosePipeline:
         """A pipeline for another camera over the same networks, each called through ``around(network)``.
@@ -116,6 +123,7 @@ class PosePipeline:
             self.num_aug,
             self._convention,
             Smoother(self.smoothing),
+            self.estimator.person_height,
         )
 
     @property

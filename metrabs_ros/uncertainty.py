@@ -15,6 +15,8 @@ from metrabs_ros.errors import InputError
 
 Floats = NDArray[np.float64]
 
+_LEAST_HEIGHT, _GREATEST_HEIGHT = 0.4, 2.6
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -22,17 +24,40 @@ class Calibration:
 
     heatmap: error over the one that the heatmaps' spreads imply; views: the error that all views of test-time
     augmentation share over the spread between them; distance: error of the whole person as a part of their distance,
-    which neither shows. Raises InputError where one is negative.
+    which neither shows; height: m, how tall the engine takes people to be whose height it cannot see (0: not measured).
+    Raises InputError where one is negative.
     """
 
     heatmap: float = 1.0
     views: float = 1.0
     distance: float = 0.0
+    height: float = 0.0
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
             if value < 0:
                 raise InputError(f"calibration: {key} must not be negative, got {value}.")
+
+    def size_of(self, person_height: float) -> float:
+        """By how much somebody of this height, m, is larger than the engine takes them to be; 1 where it is 0, unknown.
+
+        An image hardly shows how tall somebody is: the network's answer is nearly the same for all adults, and how far
+        they stand is off by as much as their height from that. Raises InputError for a height that nobody has, and
+        where the engine's own is not known.
+        """
+        if not person_height:
+            return 1.0
+        if not _LEAST_HEIGHT <= person_height <= _GREATEST_HEIGHT:
+            raise InputError(
+                f"person_height must be 0 (unknown) or a height from {_LEAST_HEIGHT} to {_GREATEST_HEIGHT} m, got "
+                f"{person_height}."
+            )
+        if not self.height:
+            raise InputError(
+                "The engine's spec does not say how tall it takes people to be, so that person_height is of no use: "
+                "add calibration: height to it (training.calibrate measures it), or leave person_height at 0."
+            )
+        return person_height / self.height
 
 
 def spread_of_views(joints3d: ArrayLike) -> Floats:

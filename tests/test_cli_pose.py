@@ -277,6 +277,7 @@ def test_input_that_cannot_be_read(refusal: Callable[..., str], tmp_path: Path) 
 def test_unknown_engine_and_backend(refusal: Callable[..., str], astronaut: Path) -> None:
     assert "did you mean 'blazepose_full'" in refusal(astronaut, "--fov", 55, "--engine", "blazepose_ful")
     assert "no backend named 'tensor'" in refusal(astronaut, "--fov", 55, "--backend", "tensor")
+    assert "person_height must be 0" in refusal(astronaut, "--fov", 55, "--person-height", 170)
     assert "num_aug must be" in refusal(astronaut, "--fov", 55, "--num-aug", 0)
     assert "must be one of engine, coco_17" in refusal(astronaut, "--fov", 55, "--convention", "coco")
 
@@ -292,6 +293,18 @@ def test_joints_of_another_convention_with_the_uncertainty_of_several_views(
     (person,) = line["persons"]
     assert np.shape(person["joints3d"]) == (17, 3)
     assert all(0 < value < 1 for value in person["uncertainty"])
+
+
+def test_who_is_known_to_be_taller_is_farther(command: Command, astronaut: Path, tmp_path: Path) -> None:
+    distances = []
+    for height in (1.5, 1.8):
+        code, _, error = command(
+            astronaut, "--fov", 50, "--engine", "metrabs_base", "--person-height", height, "--output", "p.jsonl"
+        )
+        assert code == 0, error
+        (person,) = lines_of(tmp_path / "p.jsonl")[0]["persons"]
+        distances.append(np.linalg.norm(person["joints3d"], axis=-1).mean())
+    assert distances[1] / distances[0] == pytest.approx(1.8 / 1.5, rel=0.01)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from metrabs_ros.camera import Camera
 from metrabs_ros.engine import Engine, EngineOutput, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
-from metrabs_ros.model_spec import find_spec, load_spec
+from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.pipeline import PosePipeline
 from metrabs_ros.pose import Detections
 from metrabs_ros.uncertainty import Calibration
@@ -232,6 +232,67 @@ def test_heatmaps_give_the_uncertainty_of_one_view_and_views_that_of_several(tmp
     np.testing.assert_allclose(calibrated.uncertainty, np.hypot(2 * bare.uncertainty, 0.1 * distance))
     several = estimator(picture, camera, box, UP[None], AugmentedViews.of(2))
     assert several.uncertainty != bare.uncertainty
+    engine.close()
+
+
+class FakeSureNetwork:
+    """Always the same person, seen as they are but for hands that are a metre off, and whose spread says so."""
+
+    backend_name, device, batches = "fake", "CPU", True
+
+    def __init__(self, spec: ModelSpec, K: np.ndarray, joints3d: np.ndarray) -> None:
+        count = len(spec.joints)
+        pixels = joints3d @ K.T
+        hands = [spec.joints.index(f"{side}_hand") for side in ("left", "right")]
+        relative = joints3d - joints3d.mean(0)
+        relative[hands] += [[1.0, 0, 0], [-1.0, 0, 0]]
+        spread = np.full(count, 0.05)
+        spread[hands] = 5.0
+        self._tensors = {
+            "coords2d": pixels[:, :2] / pixels[:, 2:],
+            "coords3d_rel": relative,
+            "spread2d": np.full(count, 4.0),
+            "spread3d": spread,
+            "confidence": np.ones(count),
+            "person_score": np.ones(1),
+        }
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: np.float32(value)[None].repeat(len(batch), 0) for name, value in self._tensors.items()}
+
+    def close(self) -> None:
+        pass
+
+
+def test_joints_that_the_heatmaps_are_sure_of_place_the_person() -> None:
+    spec = load_spec(find_spec("metrabs_base"))
+    spec = dataclasses.replace(spec, outputs={**spec.outputs, **{
+        name: dataclasses.replace(spec.outputs[name], scale=1.0) for name in ("coords3d_rel", "spread3d")
+    }})  # fmt: skip
+    rng = np.random.default_rng(0)
+    camera, box = Camera.from_fov(50, (640, 480)), np.array([[220.0, 60, 200, 360]])
+    (virtual,) = crop.virtual_cameras(camera, box, spec.input.size, UP[None], spec.crop.box_scale)[0].K
+    body = rng.uniform(-1, 1, (len(spec.joints), 3)) * [0.4, 0.8, 0.2] + [0, 0, 4.0]
+    network, depths = FakeSureNetwork(spec, virtual, body), {}
+    for weights in ("confidence", "spread"):
+        recipe = dataclasses.replace(spec.reconstruction, weights=weights)
+        estimator = PoseEstimator(Engine(dataclasses.replace(spec, reconstruction=recipe), network))
+        seen = estimator(np.zeros((480, 640, 3), np.uint8), camera, box, UP[None], AugmentedViews.of(1))
+        depths[weights] = seen.joints3d[0, 0, 2] / body[0, 2]
+    assert depths["spread"] == pytest.approx(1, abs=0.01)
+    assert abs(depths["confidence"] - 1) > 0.05
+
+
+def test_who_is_known_to_be_taller_is_as_much_larger_and_farther(image: Image, boxes: np.ndarray) -> None:
+    engine = open_engine(load_spec(find_spec("metrabs_base")))
+    usual = engine.spec.calibration.height
+    ups, one_view = np.tile(UP, (2, 1)), AugmentedViews.of(1)
+    unknown, taller = (
+        PoseEstimator(engine, height)(image, CAMERA, boxes, ups, one_view) for height in (0.0, 1.2 * usual)
+    )
+    np.testing.assert_allclose(taller.joints3d, 1.2 * unknown.joints3d, rtol=1e-6)
+    np.testing.assert_allclose(taller.uncertainty, 1.2 * unknown.uncertainty, rtol=1e-6)
+    np.testing.assert_allclose(CAMERA.project(taller.joints3d)[0], CAMERA.project(unknown.joints3d)[0], atol=1e-3)
     engine.close()
 
 

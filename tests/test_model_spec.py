@@ -72,6 +72,8 @@ def test_a_spec_is_what_its_file_says(tmp_path: Path) -> None:
         ({"input__layout": None}, "input lacks the key 'layout'"),
         ({"outputs__coords3d_rel": None}, "needs coords3d_rel"),
         ({"outputs__spread2d": {"tensor": "t"}}, "spread2d and spread3d go together: name both or neither"),
+        ({"reconstruction": {"weights": "spread"}}, "weights by spread need the outputs spread2d and spread3d"),
+        ({"reconstruction": {"weights": "area"}}, "weights must be one of confidence, spread, got 'area'"),
         ({"calibration": {"view": 2}}, "calibration has the unknown key 'view': did you mean 'views'?"),
         ({"calibration": {"heatmap": -1}}, "calibration: heatmap must not be negative, got -1.0"),
         ({"input__max_batch": 0}, "max_batch must be at least 1, got 0"),

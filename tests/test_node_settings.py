@@ -49,6 +49,7 @@ def test_settings_change_between_frames_and_the_others_say_why_not(domain: int) 
             "tracking.confirm_frames": 2.5,
             "up": [0.0, 0.0, 0.0],
             "convention": "coco_17",
+            "person_height": 1.8,
             "detector": "topic",
             "fov_deg": 50.0,
             "cameras": ["front"],

@@ -29,15 +29,20 @@ def drawn(truth: Calibration, with_heatmaps: bool = True) -> tuple[Observed, Obs
         np.linalg.norm(rng.normal(size=(COUNT, 3)), axis=-1) / np.sqrt(3) * rms for rms in (of_one, of_mean)
     )
     heatmaps = shown if with_heatmaps else np.full(COUNT, np.nan)
-    return Observed(error_of_one, heatmaps, distance), Observed(error_of_mean, shown, distance)
+    taken_for = rng.normal(truth.height, 0.1, COUNT // 20)
+    one, mean = (error_of_one, heatmaps), (error_of_mean, shown)
+    return Observed(*one, distance, taken_for), Observed(*mean, distance, taken_for)
 
 
-@pytest.mark.parametrize("truth", [Calibration(0.5, 1.5, 0.06), Calibration(2.0, 0.4, 0.0), Calibration(1.0, 0.0, 0.1)])
+@pytest.mark.parametrize(
+    "truth", [Calibration(0.5, 1.5, 0.06, 1.6), Calibration(2.0, 0.4, 0.0, 1.7), Calibration(1.0, 0.0, 0.1, 1.5)]
+)
 def test_a_known_calibration_is_recovered(truth: Calibration) -> None:
     found = fitted(*drawn(truth), VIEWS)
     assert found.heatmap == pytest.approx(truth.heatmap, abs=0.15)
     assert found.views == pytest.approx(truth.views, abs=0.3)
     assert found.distance == pytest.approx(truth.distance, abs=0.01)
+    assert found.height == pytest.approx(truth.height, abs=0.01)
     sheet = compared(*drawn(truth), VIEWS, found)
     for label in ("0-3 m", "3-5 m", "5-8 m"):
         assert sheet.rows[label][3] == pytest.approx(1, abs=0.1)
@@ -57,6 +62,7 @@ def test_the_command_prints_what_goes_into_the_spec() -> None:
     assert result.exit_code == 0, result.output
     section = yaml.safe_load(result.output.split("###")[0])["calibration"]
     assert Calibration(**section).heatmap == 1.0
+    assert 1.2 < Calibration(**section).height < 2.0
     assert "Uncertainty against error, 2 views" in result.output
     refused = CliRunner().invoke(app, ["blazepose_ful"])
     assert refused.exit_code == 2

@@ -140,6 +140,16 @@ def test_a_person_of_unknown_height_is_at_an_uncertain_distance(distance: float)
     assert (root_mean_square(uncertainty.of_views(spread, 5, far, Calibration())) / error < 0.5).all()
 
 
+def test_how_much_larger_somebody_of_known_height_is() -> None:
+    assert Calibration(height=1.6).size_of(0) == Calibration().size_of(0) == 1
+    assert Calibration(height=1.6).size_of(1.2) == pytest.approx(0.75)
+    with pytest.raises(InputError, match="does not say how tall it takes people to be"):
+        Calibration().size_of(1.7)
+    for height in (0.2, 170.0, -1.7, float("nan")):
+        with pytest.raises(InputError, match=r"must be 0 \(unknown\) or a height from 0\.4 to 2\.6 m, got"):
+            Calibration(height=1.6).size_of(height)
+
+
 def test_spread_is_unbiased_for_two_views() -> None:
     poses, _ = drawn_views(0.0, 2, 4.0)
     many, _ = drawn_views(0.0, 32, 4.0)
@@ -147,7 +157,7 @@ def test_spread_is_unbiased_for_two_views() -> None:
     np.testing.assert_allclose(few, root_mean_square(uncertainty.spread_of_views(many)), rtol=0.08)
 
 
-@pytest.mark.parametrize("key", ["heatmap", "views", "distance"])
+@pytest.mark.parametrize("key", ["heatmap", "views", "distance", "height"])
 def test_a_negative_calibration_is_refused(key: str) -> None:
     with pytest.raises(InputError, match=f"calibration: {key} must not be negative, got -0.1"):
         Calibration(**{key: -0.1})

@@ -50,11 +50,13 @@ COLUMNS = (
 @dataclass(frozen=True, eq=False)
 class Observed:
     """M joints that are visible and were found: error [M] m, what was shown of it (deviation of the heatmaps or spread
-    of the views) [M] m, NaN where nothing, and distance [M] m from the camera as found."""
+    of the views) [M] m, NaN where nothing, and distance [M] m from the camera as found. Of their P people, taken_for
+    [P] m: how tall whoever looks like that would be where they were found."""
 
     error: Floats
     shown: Floats
     distance: Floats
+    taken_for: Floats
 
 
 def observed(pipeline: PosePipeline, frames: Iterable[Frame], num_aug: int) -> Observed:
@@ -64,6 +66,7 @@ def observed(pipeline: PosePipeline, frames: Iterable[Frame], num_aug: int) -> O
     own = [pipeline.skeleton.joint_names.index(name) for name in shared]
     true = [JOINT_NAMES.index(name) for name in shared]
     parts: list[tuple[Floats, Floats, Floats]] = []
+    taken_for: list[float] = []
     for frame in frames:
         found = pipeline.estimate(frame.image, frame.camera)
         joints2d = np.array([pose.joints2d[own] for pose in found]).reshape(-1, len(own), 2)
@@ -73,17 +76,21 @@ def observed(pipeline: PosePipeline, frames: Iterable[Frame], num_aug: int) -> O
             pose, seen = found[index[person]], frame.visible[person, true]
             place = pose.joints3d[own][seen]
             error = np.linalg.norm(place - frame.joints3d[person, true][seen], axis=-1)
-            parts.append((error, pose.uncertainty[own][seen], np.linalg.norm(place, axis=-1)))
+            distance = np.linalg.norm(place, axis=-1)
+            parts.append((error, pose.uncertainty[own][seen], distance))
+            truly = np.linalg.norm(frame.joints3d[person, true][seen], axis=-1)
+            taken_for.append(frame.heights[person] * distance.mean() / truly.mean())
     if not parts:
         raise InputError("The engine found nobody in the synthetic pictures: give more --frames, or another engine.")
     error, shown, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Observed(error, shown * np.sqrt(num_aug), distance)
+    return Observed(error, shown * np.sqrt(num_aug), distance, np.array(taken_for))
 
 
 def fitted(one: Observed, several: Observed, num_aug: int) -> Calibration:
     """The calibration whose squared uncertainties are nearest to the squared errors, as parts of the squared distance.
 
-    heatmap keeps 1 where the engine shows no spread of its heatmaps. What is fitted is linear in the squares:
+    height is the median of what people were taken for. heatmap keeps 1 where the engine shows no spread of its
+    heatmaps. What is fitted is linear in the squares:
     e^2 = heatmap^2 h^2 + distance^2 Z^2 of one view and e^2 - s^2/A = views^2 s^2 + distance^2 Z^2 of A views.
     """
     has_heatmaps = bool(np.isfinite(one.shown).all())
@@ -96,7 +103,8 @@ def fitted(one: Observed, several: Observed, num_aug: int) -> Calibration:
     errors.append((several.error / several.distance) ** 2 - shown / num_aug)
     squares, _ = nnls(np.concatenate(rows), np.concatenate(errors))
     heatmap, views, distance = np.round(np.sqrt(squares), 3).tolist()
-    return Calibration(heatmap if has_heatmaps else 1.0, views, distance)
+    height = round(float(np.median(one.taken_for)), 2)
+    return Calibration(heatmap if has_heatmaps else 1.0, views, distance, height)
 
 
 def compared(one: Observed, several: Observed, num_aug: int, calibration: Calibration) -> Sheet:

@@ -39,6 +39,9 @@ def pose(
     engine: Annotated[str, typer.Option(help="Engine by name or spec file; `metrabs-engine list`.")] = DEFAULT_ENGINE,
     backend: Annotated[str, typer.Option(help="Runtime of the engine: auto, openvino, onnxruntime, ...")] = AUTO,
     num_aug: Annotated[int, typer.Option(help="Test-time augmentation: looks at each person that are averaged.")] = 1,
+    person_height: Annotated[
+        float, typer.Option(help="Height of everybody in view in metres, which decides how far they are; 0: unknown.")
+    ] = 0.0,
     convention: Annotated[
         str, typer.Option(help=f"Joints of the poses: {', '.join(CONVENTIONS)}.", metavar="NAME")
     ] = ENGINE,
@@ -74,7 +77,9 @@ def pose(
         recording = stack.enter_context(contextlib.closing(RerunLog(rerun))) if rerun else None
         pipeline = stack.enter_context(
             contextlib.closing(
-                PosePipeline.from_engine(engine, backend, num_aug=num_aug, up=up_vector, convention=convention)
+                PosePipeline.from_engine(
+                    engine, backend, num_aug, up_vector, convention=convention, person_height=person_height
+                )
             )
         )
         cli.say_why(pipeline.engine, "metrabs-pose")
