@@ -192,7 +192,7 @@ class CameraStream:
         self._heard.add(kind)
         if kind == "image":
             self._counts.images += 1
-            if params.target_frame or params.gravity_frame:
+            if params.target_frame or params.gravity_frame or params.floor_frame:
                 self._transforms.open()
         if kind == "camera_info":
             self._latest_info = message

@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from metrabs_ros.calibration_source import CalibrationSource
+from metrabs_ros.errors import InputError
 from metrabs_ros.frame_result import FrameResult
 from metrabs_ros.frame_transforms import FrameTransforms
 from metrabs_ros.messages import (
@@ -74,9 +75,13 @@ class FrameLook:
             camera = self._calibration.camera(messages.info, (width, height))
             detections = self._detections(messages.detections, (width, height), params)
         with _timed(seconds, "transform"):
-            up = self._up(params, header)
+            up, camera_height = self._stance(params, header)
             moved = self._transforms.to(params.target_frame, header, params.tf_wait_s) if params.target_frame else None
         _set_up(pipeline, params, up)
+        try:
+            pipeline.camera_height = camera_height
+        except InputError as error:
+            self._reports.warning("no feet", f"People are not placed on the floor: {error}")
         with _timed(seconds, "poses"):
             poses = pipeline.process(image_rgb, camera, stamp_s(header), detections)
         if pipeline.seconds_back:
@@ -92,13 +97,24 @@ class FrameLook:
             header, image_rgb, camera, pipeline.skeleton, tuple(poses), out, R, t, up=(x, y, z), seconds=seconds
         )
 
-    def _up(self, params: NodeParams, header: Header) -> Floats:
-        """[3]: the world's up in the camera's frame."""
+    def _stance(self, params: NodeParams, header: Header) -> tuple[Floats, float]:
+        """[3] the world's up in the camera's frame, and how many metres the camera is above the floor (0: unknown)."""
+        if params.floor_frame:
+            on_floor = self._transforms.on(params.floor_frame, header, params.tf_wait_s)
+            if on_floor is not None and on_floor[1] > 0:
+                return on_floor
+            if on_floor is not None:
+                self._reports.warning(
+                    "below the floor",
+                    f"The camera is {-on_floor[1]:.2f} m below the plane z = 0 of {params.floor_frame}: up and "
+                    "camera_height hold instead; let floor_frame name the frame of the floor that people stand on.",
+                )
         found = None
         if params.gravity_frame:
             found = self._transforms.up(params.gravity_frame, header, params.tf_wait_s)
-        up = np.array(self._camera_params().up) if found is None else found
-        return up / np.linalg.norm(up)
+        camera = self._camera_params()
+        up = np.array(camera.up) if found is None else found
+        return up / np.linalg.norm(up), camera.camera_height
 
     def _detections(
         self, message: Detection2DArray | None, size: tuple[int, int], params: NodeParams

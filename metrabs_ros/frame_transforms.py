@@ -146,6 +146,12 @@ class FrameTransforms:
         found = self._found(header.frame_id, gravity_frame, header.stamp, wait_s, "the parameter up is taken as up")
         return None if found is None else found[0][:, 2]
 
+    def on(self, floor_frame: str, header: Header, wait_s: float) -> tuple[Floats, float] | None:
+        """[3]: where the z axis of ``floor_frame`` points to in the image's frame, and the z of that frame in it, m."""
+        instead = "the parameters up and camera_height hold"
+        found = self._found(floor_frame, header.frame_id, header.stamp, wait_s, instead)
+        return None if found is None else (found[0][2], float(found[1][2]))
+
     def close(self) -> None:
         """Ends all waiting and listening; in the executor's thread."""
         self._closed.set()

@@ -49,6 +49,12 @@ class CameraParams:
     up: tuple[float, float, float] = setting(
         (0.0, -1.0, 0.0), "The world's up in the camera's optical frame; see gravity_frame.", ANY_TIME
     )
+    camera_height: float = setting(
+        0.0,
+        "Metres of the camera above the floor, along up: people stand there; 0: unknown; see floor_frame.",
+        ANY_TIME,
+        between=(0.0, 100.0),
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -111,6 +117,11 @@ class NodeParams(CameraParams):
         "", "TF frame in which people are published; empty: the camera's optical frame.", ANY_TIME
     )
     gravity_frame: str = setting("", "TF frame whose z points up in the world; empty: up holds.", ANY_TIME)
+    floor_frame: str = setting(
+        "",
+        "TF frame whose plane z = 0 people stand on, z up; goes before gravity_frame; empty: camera_height holds.",
+        ANY_TIME,
+    )
     tf_wait_s: float = setting(
         0.05, "Seconds that a frame waits for the transforms of its stamp.", ANY_TIME, between=(0.0, 1.0)
     )

@@ -20,6 +20,7 @@ from metrabs_ros.engine import AUTO, Engine, Network, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.finder import PeopleFinder
+from metrabs_ros.floor import Floor, Standing
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.plausibility import PlausibilityParams
 from metrabs_ros.pose import Detections, Pose3D, TrackedPose
@@ -47,10 +48,12 @@ class PosePipeline:
     video, a closer look apart (None: everything on every frame); people already known are carried from frame to frame
     meanwhile, and while nobody is known it looks at twice as many. Each person is seen in ``num_aug`` views that are
     averaged, 1..32, which may change at any time. ``person_height`` is that of everybody in view, m, where it is known
-    (0: unknown): it decides how far they are. Poses come out in the joints of ``convention`` (conventions.py):
+    (0: unknown): it decides how far they are. So does ``camera_height``, m above the floor along ``up`` (0: unknown):
+    whoever's feet are in the picture stands there. Poses come out in the joints of ``convention`` (conventions.py):
     those of ``skeleton``. Poses of a score below ``min_score`` are left out, and those that ``plausible`` rejects; both
-    may change at any time, as may ``up`` (unit length). ``seconds_back`` is by how much the stamp of the frame
-    processed last lay before the one before it, s: where it is not 0, everybody was forgotten before that frame.
+    may change at any time, as may ``up`` (unit length) and ``camera_height``. ``seconds_back`` is by how much the stamp
+    of the frame processed last lay before the one before it, s: where it is not 0, everybody was forgotten before that
+    frame.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class PosePipeline:
         self._detector = detector
         self._tracker = tracker or Tracker()
         self._smoother = smoother or Smoother()
+        self._camera_height = 0.0
+        self._standing = Standing(engine.spec.skeleton, engine.spec.calibration.distance)
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
         self._sure_score = 0.0 if detector is None else detector.sure_score
@@ -145,6 +150,20 @@ class PosePipeline:
         self._views = AugmentedViews.of(num_aug)
 
     @property
+    def camera_height(self) -> float:
+        """Metres above the floor that people stand on, 0 where it is unknown. Raises InputError where it is set to less
+        than 0, and where the engine shows no feet."""
+        return self._camera_height
+
+    @camera_height.setter
+    def camera_height(self, metres: float) -> None:
+        if not 0 <= metres < np.inf:
+            raise InputError(f"camera_height must be 0 (unknown) or metres above the floor, got {metres}.")
+        if metres:
+            self._standing.check()
+        self._camera_height = float(metres)
+
+    @property
     def min_score(self) -> float:
         """Poses of a lower score are left out."""
         return self._selection.min_score
@@ -213,10 +232,13 @@ class PosePipeline:
         """The people in one image, best first; boxes [N,4] xywh px replace the detector where they are given."""
         camera.check_image(image_rgb)
         if boxes is None:
-            found = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
-            return self._converted(self._poses(image_rgb, camera, found, own_boxes=True)[0], camera)
-        given = Detections.from_boxes(np.asarray(boxes))
-        return self._converted(self._poses(image_rgb, camera, given, own_boxes=False)[0], camera)
+            people = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
+        else:
+            people = Detections.from_boxes(np.asarray(boxes))
+        poses, _ = self._poses(image_rgb, camera, people, own_boxes=boxes is None)
+        if self._camera_height:
+            poses = self._standing.placed_once(poses, camera, Floor(self.up, self._camera_height))
+        return self._converted(poses, camera)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
         """Name, bare forward pass and spec of each network, for measuring what the pipeline adds to them."""
@@ -235,6 +257,7 @@ class PosePipeline:
     def reset(self) -> None:
         """Forget everybody: the next frame is the first of another recording."""
         self._tracker.reset()
+        self._standing.reset()
         self._smoother.reset()
         if self._detector is not None:
             self._detector.reset()
@@ -259,8 +282,10 @@ class PosePipeline:
         own_boxes: bool,
         vouched: NDArray[np.bool_] | None = None,
     ) -> list[TrackedPose]:
-        """The people who have an id, with smoothed joints. The tracker keeps the joints as they were seen."""
+        """The people who have an id, on the floor and smoothed. The tracker keeps the joints as they were seen."""
         tracked = self._tracker.update(poses, stamp_s, vouched)
+        if self._camera_height:
+            tracked = self._standing.placed(tracked, camera, Floor(self.up, self._camera_height), stamp_s)
         if not tracked or self.smoothing.method == "none":
             return tracked
         joints3d = self._smoother.smoothed(

@@ -54,6 +54,7 @@ class SlowFakePipeline:
         self.seconds_back = 0.0
         self.num_aug = 1
         self.up: Any = None
+        self.camera_height = 0.0
         self._said: tuple[Any, ...] = ()
 
     def process(
@@ -85,8 +86,10 @@ class SlowFakePipeline:
         up = [round(float(part), 3) for part in self.up]
         same_pose = self.plausible.same_pose
         settings = (self.num_aug, self.min_score, same_pose, self.tracking.forget_s, self.smoothing.method, up)
+        settings += (round(self.camera_height, 3),)
         if settings != self._said:
-            say("fake: num_aug {}, min_score {}, same_pose {}, forget_s {}, smoothing {}, up {}".format(*settings))
+            names = ("num_aug", "min_score", "same_pose", "forget_s", "smoothing", "up", "camera_height")
+            say("fake: " + ", ".join(f"{name} {value}" for name, value in zip(names, settings, strict=True)))
             self._said = settings
 
     def warm_up(self) -> None:

@@ -307,6 +307,29 @@ def test_who_is_known_to_be_taller_is_farther(command: Command, astronaut: Path,
     assert distances[1] / distances[0] == pytest.approx(1.8 / 1.5, rel=0.01)
 
 
+def test_feet_on_the_floor_say_how_far_people_are(
+    command: Command, refusal: Callable[..., str], astronaut: Path, tmp_path: Path
+) -> None:
+    """The clip's people stand on a lawn: seen from higher above it, they are larger and farther."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    video = cv2.VideoCapture(str(clip_path()))
+    video.set(cv2.CAP_PROP_POS_FRAMES, 60)
+    for index in range(3):
+        cv2.imwrite(str(folder / f"{index}.png"), video.read()[1])
+    video.release()
+    depths = {}
+    for height in (0, 1.0, 2.0):
+        code, _, error = command(folder, "--fov", 55, "--camera-height", height, "--output", "p.jsonl")
+        assert code == 0, error
+        persons = lines_of(tmp_path / "p.jsonl")[-1]["persons"]
+        assert len(persons) == 2
+        depths[height] = np.mean([np.array(person["joints3d"])[:, 2].mean() for person in persons])
+    assert depths[1.0] < depths[2.0]
+    assert depths[0] not in (depths[1.0], depths[2.0])
+    assert "camera_height must be 0 (unknown)" in refusal(astronaut, "--fov", 55, "--camera-height", -1)
+
+
 @pytest.fixture
 def engine_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "engines"

@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "heap": set(),
     "warp_choice": set(),
     "estimator": {"augmented_views", "camera", "crop", "engine", "reconstruct", "uncertainty", "warp_choice"},
+    "floor": {"camera", "errors", "pose", "skeleton"},
     "finder": {
         "augmented_views", "camera", "crop", "detector", "engine", "errors", "estimator", "iterated_camera", "pose",
         "regions",
@@ -80,8 +81,8 @@ MAY_IMPORT = {
     "whereabouts": {"camera", "detector", "engine", "pose", "regions", "tracking"},
     "pipeline": {
         "augmented_views", "auto_backend", "camera", "closing", "conventions", "detector", "engine", "errors",
-        "estimator", "finder", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton", "smoothing",
-        "tracking", "whereabouts",
+        "estimator", "finder", "floor", "model_spec", "plausibility", "pose", "regions", "selection", "skeleton",
+        "smoothing", "tracking", "whereabouts",
     },
     "shared_networks": {"engine"},
     "camera_pipelines": {"conventions", "pipeline", "shared_networks"},

@@ -284,6 +284,33 @@ def test_people_are_published_in_the_target_frame_at_the_stamp_of_their_image(do
         assert text.z > highest[2]
 
 
+def test_the_floor_says_what_is_up_and_how_high_the_camera_is(domain: int) -> None:
+    arguments = ("-p", "floor_frame:=base_footprint", "-p", "gravity_frame:=nowhere", "-p", "fov_deg:=60.0")
+    with fake_node(domain, *arguments) as node, PosePeer(domain) as peer:
+        static = peer.node.create_publisher(TFMessage, "/tf_static", LATCHED)
+        tilt = Rotation.from_euler("y", 20, degrees=True) * OPTICAL
+        static.publish(
+            TFMessage(
+                transforms=[
+                    transform("base_footprint", "camera_optical_frame", 0.0, [0.1, 0.0, 1.25], tilt),
+                    transform("base_footprint", "ceiling", 0.0, [0.0, 0.0, 2.5]),
+                ]
+            )
+        )
+        peer.wait_for_subscribers(with_info=False)
+        told = r"up \[([^]]*)\], camera_height 1\.25"
+        send_until(peer, lambda: peer.send(*frame(1)), lambda: bool(re.search(told, node.output)), told)
+        up = [float(part) for part in re.findall(told, node.output)[-1].split(",")]
+        np.testing.assert_allclose(up, tilt.inv().apply([0, 0, 1]), atol=2e-3)
+
+        assert set_parameter(peer, "camera_height", 0.8).successful
+        assert set_parameter(peer, "floor_frame", "ceiling").successful
+        peer.answer(*frame(1))
+        node.wait_for(r"The camera is 1\.25 m below the plane z = 0 of ceiling: up and camera_height hold instead")
+        node.wait_for(r"camera_height 0\.8")
+        assert not set_parameter(peer, "camera_height", -1.0).successful
+
+
 def test_without_the_transform_people_stay_in_the_cameras_frame_with_a_warning(domain: int) -> None:
     arguments = (
         "-p",

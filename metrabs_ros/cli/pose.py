@@ -46,6 +46,9 @@ def pose(
         str, typer.Option(help=f"Joints of the poses: {', '.join(CONVENTIONS)}.", metavar="NAME")
     ] = ENGINE,
     up: Annotated[str, typer.Option(metavar="X,Y,Z", help="World up in the camera's optical frame.")] = "0,-1,0",
+    camera_height: Annotated[
+        float, typer.Option(help="Metres of the camera above the floor that people stand on, along up; 0: unknown.")
+    ] = 0.0,
     boxes: Annotated[Path | None, typer.Option(help="boxes.jsonl that replaces the person detector.")] = None,
     output: Annotated[Path | None, typer.Option(help="poses.jsonl to write.")] = None,
     video: Annotated[Path | None, typer.Option(help="Annotated video to write; for one image a .png or .jpg.")] = None,
@@ -82,6 +85,7 @@ def pose(
                 )
             )
         )
+        pipeline.camera_height = camera_height
         cli.say_why(pipeline.engine, "metrabs-pose")
         writer = stack.enter_context(PosesWriter(output, pipeline.skeleton)) if output else None
         look = _Look(pipeline, optics, outside_boxes, is_tracking=not is_picture)
