@@ -495,3 +495,17 @@ def test_people_in_pictures_are_matched_nearest_first_and_near_only() -> None:
     half = true2d[2:] + [[[0, 0], [0, 900]]]
     assert synthetic_frames.matched(true2d[2:], np.array([[True, False]]), boxes[2:], half).tolist() == [0]
     assert synthetic_frames.matched(true2d, seen, boxes, found[:0]).tolist() == [-1] * 3
+
+
+def test_whole_pictures_with_and_without_the_floor() -> None:
+    """A few adults in rooms, by the real runtime: who is found is the same, and nearer to where they are."""
+    pytest.importorskip("anny", reason="synthetic people need anny: see requirements/training.txt")
+    from training.synthetic import evaluation_set
+
+    pipeline = looks.pipeline_of(looks.engine_of("metrabs_base"))
+    sheet = synthetic_frames.evaluate({"it": pipeline}, evaluation_set.room_frames(6), floor=True)
+    columns = [column.name for column in sheet.columns]
+    without, known = (dict(zip(columns, sheet.rows[name], strict=True)) for name in ("it", "it, floor known"))
+    assert without["people"] == known["people"] >= 6
+    assert without["found ↑"] == known["found ↑"] > 0.4
+    assert known["A-MPJPE ↓"] < 0.9 * without["A-MPJPE ↓"]

@@ -105,6 +105,7 @@ def main(
     seed: Annotated[list[int] | None, typer.Option(help="Synthetic: 0 is the fixed set.")] = None,
     common_joints: Annotated[bool, typer.Option(help="Only joints that the predictions have.")] = False,
     frames: Annotated[int, typer.Option(help="Synthetic: also so many whole pictures, detector and all.")] = 0,
+    floor: Annotated[bool, typer.Option(help="Synthetic: whole pictures with the floor known as well.")] = False,
     detector: Annotated[list[str] | None, typer.Option(help="Synthetic: of whole pictures, not the spec's.")] = None,
     second_look: Annotated[bool, typer.Option(help="Synthetic: turn crops of leaning bodies, as the runtime.")] = True,
     reference: Annotated[str, typer.Option(help="Agreement: the engine to agree with.")] = "blazepose_full",
@@ -118,7 +119,7 @@ def main(
             _only_synthetic(predictions, truth, root)
             opened = _engines(engine, checkpoint, stride)
             runs = _synthetic(opened, count, seed or [0], second_look, room)
-            frame_sheets = [_pictures(opened, frames, one, detector, room) for one in seed or [0]] if frames else []
+            frame_sheets = [_pictures(opened, frames, one, detector, room, floor) for one in seed or [0] if frames]
         elif protocol == "agreement":
             runs = [[_agreement(_engines(engine, checkpoint, stride), reference, pictures, fov, every)]]
             frame_sheets = []
@@ -170,7 +171,9 @@ def _synthetic(engines: list[Engine], count: int, seeds: list[int], second_look:
     return runs
 
 
-def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str] | None, room: bool) -> Sheet:
+def _pictures(
+    engines: list[Engine], frames: int, seed: int, detectors: list[str] | None, room: bool, floor: bool
+) -> Sheet:
     from training.protocols import looks, synthetic_frames
     from training.synthetic import evaluation_set
 
@@ -180,7 +183,7 @@ def _pictures(engines: list[Engine], frames: int, seed: int, detectors: list[str
     else:
         pipelines = {f"{name}, {d}": looks.pipeline_of(engine, d) for name, engine in named for d in detectors}
     drawn = evaluation_set.room_frames if room else evaluation_set.frames
-    return synthetic_frames.evaluate(pipelines, drawn(frames, seed=evaluation_set.SEED + seed))
+    return synthetic_frames.evaluate(pipelines, drawn(frames, seed=evaluation_set.SEED + seed), floor)
 
 
 def _agreement(engines: list[Engine], reference: str, pictures: Path | None, fov: float, every: int) -> Sheet:

@@ -1,6 +1,6 @@
 """Whole synthetic pictures through the whole runtime: who is found, who is imagined, and where the found are put.
 
-Lenses are distorted, cameras tilted and rolled, and nobody tells which way is up.
+Lenses are distorted, cameras tilted and rolled, and nobody tells which way is up, unless the floor is known.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from metrabs_ros.pipeline import PosePipeline
+from metrabs_ros.pipeline import LEVEL_UP, PosePipeline
 from training import metrics
 from training.protocols import joints
 from training.protocols.poses import Floats
@@ -35,12 +35,17 @@ LEAST_VISIBLE = 0.3
 _NEAR = 0.25
 
 
-def evaluate(pipelines: dict[str, PosePipeline], frames: Iterable[Frame]) -> Sheet:
-    """One row a pipeline; errors are over people that it found, in the joints that all have."""
+def evaluate(pipelines: dict[str, PosePipeline], frames: Iterable[Frame], floor: bool = False) -> Sheet:
+    """One row a pipeline; errors are over people that it found, in the joints that all have. ``floor``: another row for
+    each, told which way is up and how high above the floor the camera is."""
     shared = joints.common(JOINT_NAMES, *(pipeline.skeleton.joint_names for pipeline in pipelines.values()))
-    tallies = {name: Tally(shared) for name in pipelines}
+    ways = [(name, pipeline, False) for name, pipeline in pipelines.items()]
+    ways += [(f"{name}, floor known", pipeline, True) for name, pipeline in pipelines.items() if floor]
+    tallies = {name: Tally(shared) for name, *_ in ways}
     for frame in frames:
-        for name, pipeline in pipelines.items():
+        for name, pipeline, is_told in ways:
+            pipeline.up = np.array(frame.up if is_told else LEVEL_UP)
+            pipeline.camera_height = frame.camera_height if is_told else 0.0
             found = pipeline.estimate(frame.image, frame.camera)
             own = pipeline.skeleton.joint_names
             pose = np.array([p.joints3d for p in found]).reshape(-1, len(own), 3)

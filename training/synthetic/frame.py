@@ -20,13 +20,14 @@ _LARGEST = 4096
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """image [H,W,3] uint8 RGB; camera; up [3] in its optical frame; per person in the picture: boxes [N,4] xywh px of
-    the whole body cut to the picture, joints3d [N,J,3] m in the optical frame, joints2d [N,J,2] px (NaN behind the
-    lens), visible [N,J], heights [N] m (standing)."""
+    """image [H,W,3] uint8 RGB; camera; up [3] in its optical frame; camera_height m above the floor; per person in
+    the picture: boxes [N,4] xywh px of the whole body cut to the picture, joints3d [N,J,3] m in the optical frame,
+    joints2d [N,J,2] px (NaN behind the lens), visible [N,J], heights [N] m (standing)."""
 
     image: NDArray[np.uint8]
     camera: Camera
     up: Floats
+    camera_height: float
     boxes: NDArray[np.float64]
     joints3d: NDArray[np.float64]
     joints2d: NDArray[np.float64]
@@ -63,6 +64,7 @@ def frame_of(scene: Scene, rng: np.random.Generator, supersampling: float = 1.5)
         image,
         camera,
         scene.view.up,
+        float(scene.view.eye[2]),
         np.array(boxes).reshape(-1, 4),
         np.array(joints3d).reshape(-1, joints, 3),
         np.array(joints2d).reshape(-1, joints, 2),
