@@ -26,15 +26,15 @@ Pose = TypeVar("Pose", bound=Pose3D)
 # Metres of a foot's joints above the floor, medians over synthetic people; ankles where there is nothing else.
 _SOLES = {"heel": 0.053, "foot": 0.026, "foot_index": 0.026}
 _ANKLES = {"ankle": 0.095}
-# Of the logarithm of the size: how far it may be from what the network takes people to be, and how it and what is made
-# of a picture change within a second.
-_PRIOR = 0.2
+# Standard deviations of the logarithm of the size: people's own, what differs from frame to frame, what changes within
+# a second, and most by which what was seen once may be off later.
+_PEOPLE = 0.2
+_FRAME = 0.06
 _DRIFT = 0.1
-# Errors of a foot's height above the floor, m, and of up.
-_SOLE_ERROR = 0.06
-_TILT_ERROR = math.tan(math.radians(0.5))
-# Lasting error of a size that was seen often.
-_LEAST_DEVIATION = 0.04
+_STALE = 0.1
+# Errors that last: of a foot's height above the floor, m, and of up.
+_SOLE_ERROR = 0.08
+_TILT_ERROR = math.tan(math.radians(1.0))
 # So many standard deviations off is not on the floor: in the air, on stairs, or the feet are hidden.
 _GATE = 3.0
 # Metres below the camera from which the floor is seen well enough.
@@ -52,12 +52,38 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class _Size:
-    """The logarithm of a person's size over what the network takes them to be, and its variance."""
+class _Shown:
+    """What the floor has shown of somebody: the logarithm of their size over what the network takes them to be, its
+    variance over frames, and that of what is wrong in all frames alike."""
 
     log: float
     variance: float
+    lasting: float
     stamp_s: float
+
+    @property
+    def is_on_floor(self) -> bool:
+        """Whether somebody of whom nothing else is known can be of this size; not where it is NaN."""
+        return self.log**2 < _GATE**2 * (_PEOPLE**2 + self.lasting)
+
+    def after(self, now: _Shown) -> _Shown:
+        """With what one more frame shows: a Kalman filter of a logarithm that drifts."""
+        variance = min(self.variance + _DRIFT**2 * (now.stamp_s - self.stamp_s), _STALE**2)
+        if not (now.log - self.log) ** 2 < _GATE**2 * (variance + now.variance):
+            return replace(self, variance=variance, stamp_s=now.stamp_s)
+        gain = variance / (variance + now.variance)
+        log, lasting = self.log + gain * (now.log - self.log), self.lasting + gain * (now.lasting - self.lasting)
+        return _Shown(log, (1 - gain) * variance, lasting, now.stamp_s)
+
+    @property
+    def size(self) -> float:
+        """Over what the network takes them to be: as far as what was shown outweighs how people differ."""
+        return math.exp(self.log * _PEOPLE**2 / (_PEOPLE**2 + self.variance + self.lasting))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the logarithm of the size."""
+        return math.sqrt(1 / (1 / _PEOPLE**2 + 1 / (self.variance + self.lasting)))
 
 
 class Standing:
@@ -70,11 +96,11 @@ class Standing:
     def __init__(self, skeleton: Skeleton, distance_error: float) -> None:
         self._feet, self._soles = _feet_of(skeleton)
         self._distance_error = distance_error
-        self._sizes: dict[int, _Size] = {}
+        self._shown: dict[int, _Shown] = {}
 
     def reset(self) -> None:
         """Forget everybody."""
-        self._sizes.clear()
+        self._shown.clear()
 
     def check(self) -> None:
         """Raises InputError where the skeleton has no feet."""
@@ -82,66 +108,50 @@ class Standing:
             raise InputError("camera_height and floor_frame need an engine whose joints include feet, heels or ankles.")
 
     def placed(self, poses: Sequence[TrackedPose], camera: Camera, floor: Floor, stamp_s: float) -> list[TrackedPose]:
-        """The people of a video's frame, each as large as their size so far and this frame's floor say."""
-        known = [self._sizes.get(pose.track_id) for pose in poses]
-        sizes = self._sizes_of(poses, known, camera, floor, stamp_s)
-        self._sizes |= {pose.track_id: size for pose, size in zip(poses, sizes, strict=True)}
-        self._sizes = {track: size for track, size in self._sizes.items() if stamp_s - size.stamp_s < _KEPT_S}
-        return self._resized(poses, sizes)
+        """The people of a video's frame, each as large as this frame's floor and those before it say."""
+        for pose, now in zip(poses, self._seen(poses, camera, floor, stamp_s), strict=True):
+            before = self._shown.get(pose.track_id)
+            if before is not None:
+                self._shown[pose.track_id] = before.after(now)
+            elif now.is_on_floor:
+                self._shown[pose.track_id] = now
+        self._shown = {track: shown for track, shown in self._shown.items() if stamp_s - shown.stamp_s < _KEPT_S}
+        return [self._resized(pose, self._shown.get(pose.track_id)) for pose in poses]
 
     def placed_once(self, poses: Sequence[Pose3D], camera: Camera, floor: Floor) -> list[Pose3D]:
         """The people of a single image."""
-        return self._resized(poses, self._sizes_of(poses, [None] * len(poses), camera, floor, 0.0))
+        seen = self._seen(poses, camera, floor, 0.0)
+        return [self._resized(pose, now if now.is_on_floor else None) for pose, now in zip(poses, seen, strict=True)]
 
-    def _sizes_of(
-        self, poses: Sequence[Pose3D], known: Sequence[_Size | None], camera: Camera, floor: Floor, stamp_s: float
-    ) -> list[_Size]:
-        """A Kalman filter each, of a logarithm that drifts."""
+    def _seen(self, poses: Sequence[Pose3D], camera: Camera, floor: Floor, stamp_s: float) -> list[_Shown]:
+        """What this frame alone shows: the size with which the lower foot is on the floor, NaN where no foot is in the
+        picture. What lasts are errors of height and tilt, over the camera's height."""
         if not poses:
             return []
-        seen, variances = self._seen(poses, camera, floor)
-        sizes = []
-        for before, log, noise in zip(known, seen.tolist(), variances.tolist(), strict=True):
-            size = before or _Size(0.0, _PRIOR**2, stamp_s)
-            variance = min(size.variance + _DRIFT**2 * (stamp_s - size.stamp_s), _PRIOR**2)
-            # NaN, where no foot is seen, is not within the gate.
-            is_on_floor = (log - size.log) ** 2 < _GATE**2 * (variance + noise)
-            gain = variance / (variance + noise) if is_on_floor else 0.0
-            now = size.log + gain * (log - size.log) if is_on_floor else size.log
-            sizes.append(_Size(now, (1 - gain) * variance, stamp_s))
-        return sizes
-
-    def _seen(self, poses: Sequence[Pose3D], camera: Camera, floor: Floor) -> tuple[Floats, Floats]:
-        """[N] the logarithm of the size with which the lower foot is on the floor (NaN: none is in the picture), and
-        its variance: errors of height and tilt, over the camera's height."""
         joints3d = np.stack([pose.joints3d for pose in poses])[:, self._feet]
         joints2d = np.stack([pose.joints2d for pose in poses])[:, self._feet]
         drop = -(joints3d @ floor.up)
         below = floor.camera_height - self._soles
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(np.where(drop > _LEAST_DROP, below / drop, np.nan)).mean(-1)
-        in_picture = camera.contains(joints2d).any((1, 2)) & (below > 0).all()
         lower = np.where(np.isnan(logs), np.inf, logs).min(1)
-        seen = np.where(in_picture & np.isfinite(lower), lower, np.nan)
+        is_seen = camera.contains(joints2d).any((1, 2)) & (below > 0).all() & np.isfinite(lower)
         distance = np.linalg.norm(joints3d, axis=-1).mean((1, 2))
-        return seen, (_SOLE_ERROR**2 + (_TILT_ERROR * distance) ** 2) / floor.camera_height**2
-
-    def _resized(self, poses: Sequence[Pose], sizes: Sequence[_Size]) -> list[Pose]:
+        lasting = (_SOLE_ERROR**2 + (_TILT_ERROR * distance) ** 2) / floor.camera_height**2
+        seen = np.where(is_seen, lower, np.nan)
         return [
-            replace(
-                pose,
-                joints3d=math.exp(size.log) * pose.joints3d,
-                uncertainty=self._uncertainty(pose, size),
-            )
-            for pose, size in zip(poses, sizes, strict=True)
+            _Shown(log, _FRAME**2, each, stamp_s) for log, each in zip(seen.tolist(), lasting.tolist(), strict=True)
         ]
 
-    def _uncertainty(self, pose: Pose3D, size: _Size) -> Floats:
-        """[J] m: the distance's part of it is the size's own now, where that is less."""
+    def _resized(self, pose: Pose, shown: _Shown | None) -> Pose:
+        """As large as was shown; their distance's part of the uncertainty is that of the size, where this is less."""
+        if shown is None:
+            return pose
         distance = np.linalg.norm(pose.joints3d, axis=-1)
         others = np.maximum(pose.uncertainty**2 - (self._distance_error * distance) ** 2, 0)
-        of_size = min(math.sqrt(size.variance + _LEAST_DEVIATION**2), self._distance_error)
-        return math.exp(size.log) * np.sqrt(others + (of_size * distance) ** 2)
+        of_size = min(shown.deviation, self._distance_error)
+        uncertainty = shown.size * np.sqrt(others + (of_size * distance) ** 2)
+        return replace(pose, joints3d=shown.size * pose.joints3d, uncertainty=uncertainty)
 
 
 def _feet_of(skeleton: Skeleton) -> tuple[NDArray[np.intp], Floats]:
