@@ -157,7 +157,7 @@ class Standing:
 def _feet_of(skeleton: Skeleton) -> tuple[NDArray[np.intp], Floats]:
     """[2,K] the joints of the left and the right foot, [K] m above the floor; both empty where there are none."""
     for heights in (_SOLES, _ANKLES):
-        names = [name for name in heights if f"left_{name}" in skeleton.joint_names]
+        names = [name for name in heights if {f"left_{name}", f"right_{name}"} <= set(skeleton.joint_names)]
         if names:
             feet = [[skeleton.joint_names.index(f"{side}_{name}") for name in names] for side in ("left", "right")]
             return np.array(feet, np.intp), np.array([heights[name] for name in names])
