@@ -67,13 +67,17 @@ class _Shown:
         return self.log**2 < _GATE**2 * (_PEOPLE**2 + self.lasting)
 
     def after(self, now: _Shown) -> _Shown:
-        """With what one more frame shows: a Kalman filter of a logarithm that drifts."""
+        """With what one more frame shows: a Kalman filter of a logarithm that drifts.
+
+        Feet that jump from frame to frame are guessed, and then they are off on average, too: surprises last.
+        """
         variance = min(self.variance + _DRIFT**2 * (now.stamp_s - self.stamp_s), _STALE**2)
         if not (now.log - self.log) ** 2 < _GATE**2 * (variance + now.variance):
             return replace(self, variance=variance, stamp_s=now.stamp_s)
         gain = variance / (variance + now.variance)
-        log, lasting = self.log + gain * (now.log - self.log), self.lasting + gain * (now.lasting - self.lasting)
-        return _Shown(log, (1 - gain) * variance, lasting, now.stamp_s)
+        surprise = now.log - self.log
+        lasting = self.lasting + gain * (now.lasting + surprise**2 - self.lasting)
+        return _Shown(self.log + gain * surprise, (1 - gain) * variance, lasting, now.stamp_s)
 
     @property
     def size(self) -> float:

@@ -114,6 +114,23 @@ def test_who_was_taken_wrongly_is_put_right_within_two_seconds() -> None:
     assert size_of(seen, placed) == pytest.approx(1, abs=0.02)
 
 
+def test_feet_that_jump_from_frame_to_frame_are_believed_less() -> None:
+    """What they show is shrunk more towards what the network takes people to be."""
+    rng = np.random.default_rng(0)
+    ground, shares, uncertainty = floor(), [], []
+    for scatter in (0.0, 0.12):
+        standing, shown, said = Standing(BODY, DISTANCE_ERROR), [], []
+        for i in range(300):
+            seen = person(ground, size=1.2 * float(np.exp(rng.normal(0, scatter))))
+            (placed,) = standing.placed([seen], CAMERA, ground, i / 15)
+            shown.append(np.log(size_of(seen, placed)))
+            said.append(placed.uncertainty[0])
+        shares.append(np.mean(shown[30:]) / np.log(1.2))
+        uncertainty.append(np.mean(said[30:]))
+    assert 0.4 < shares[1] < shares[0] - 0.1
+    assert uncertainty[1] > uncertainty[0]
+
+
 @pytest.mark.parametrize("height", [0.01, 0.3])
 def test_a_camera_near_the_floor_hardly_tells_anything(height: float) -> None:
     ground = floor(height)
