@@ -27,7 +27,7 @@ Pose = TypeVar("Pose", bound=Pose3D)
 _SOLES = {"heel": 0.053, "foot": 0.026, "foot_index": 0.026}
 _ANKLES = {"ankle": 0.095}
 # Standard deviations of the logarithm of the size: people's own, what differs from frame to frame, what changes within
-# a second, and most by which what was seen once may be off later.
+# a second, and most by which what was seen once may be off while no feet are seen.
 _PEOPLE = 0.2
 _FRAME = 0.06
 _DRIFT = 0.1
@@ -69,10 +69,13 @@ class _Shown:
     def after(self, now: _Shown) -> _Shown:
         """With what one more frame shows: a Kalman filter of a logarithm that drifts.
 
-        Feet that jump from frame to frame are guessed, and then they are off on average, too: surprises last.
+        Feet that jump from frame to frame are guessed, and then they are off on average, too: surprises last. What is
+        far from all that was seen is left out, until it has been so for seconds.
         """
-        variance = min(self.variance + _DRIFT**2 * (now.stamp_s - self.stamp_s), _STALE**2)
-        if not (now.log - self.log) ** 2 < _GATE**2 * (variance + now.variance):
+        variance = self.variance + _DRIFT**2 * (now.stamp_s - self.stamp_s)
+        if math.isnan(now.log):
+            return replace(self, variance=min(variance, max(self.variance, _STALE**2)), stamp_s=now.stamp_s)
+        if (now.log - self.log) ** 2 > _GATE**2 * (variance + now.variance):
             return replace(self, variance=variance, stamp_s=now.stamp_s)
         gain = variance / (variance + now.variance)
         surprise = now.log - self.log

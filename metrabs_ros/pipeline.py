@@ -161,6 +161,9 @@ class PosePipeline:
             raise InputError(f"camera_height must be 0 (unknown) or metres above the floor, got {metres}.")
         if metres:
             self._standing.check()
+        if abs(metres - self._camera_height) > 0.1 * self._camera_height:
+            # Another floor: what the last one showed does not hold.
+            self._standing.reset()
         self._camera_height = float(metres)
 
     @property

@@ -114,6 +114,18 @@ def test_who_was_taken_wrongly_is_put_right_within_two_seconds() -> None:
     assert size_of(seen, placed) == pytest.approx(1, abs=0.02)
 
 
+def test_who_was_taken_for_a_child_is_grown_up_within_seconds() -> None:
+    """Off by more than the filter expects: it holds for a while, and then what is seen all the time is believed."""
+    ground, standing = floor(), Standing(BODY, DISTANCE_ERROR)
+    standing.placed([person(ground, size=0.65)], CAMERA, ground, 0.0)
+    seen, sizes = person(ground, size=1.1), []
+    for i in range(1, 90):
+        (placed,) = standing.placed([seen], CAMERA, ground, i / 15)
+        sizes.append(size_of(seen, placed))
+    assert max(sizes[:15]) < 0.85
+    assert sizes[-1] == pytest.approx(1.1, abs=0.05)
+
+
 def test_feet_that_jump_from_frame_to_frame_are_believed_less() -> None:
     """What they show is shrunk more towards what the network takes people to be."""
     rng = np.random.default_rng(0)

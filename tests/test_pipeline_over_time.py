@@ -162,3 +162,22 @@ def test_somebody_in_a_box_of_a_low_score_has_an_id_after_three_frames(
     pipeline.tracking = TrackingParams(confirm_score=1.0)
     seen = [len(pipeline.process(f, CAMERA, i / 30, Detections.from_boxes(boxes))) for i, f in enumerate(frames[:4])]
     assert seen == [0, 0, 2, 2]
+
+
+def test_people_are_as_far_as_the_floor_under_their_feet(pipeline: PosePipeline, frames: list[np.ndarray]) -> None:
+    """The woman stands on the lawn: the higher the camera is above it, the farther she is; the man is on a roof."""
+
+    def woman(height: float, stamp_s: float) -> np.ndarray:
+        pipeline.camera_height = height
+        poses = [pipeline.process(frame, CAMERA, stamp_s + i / 30) for i, frame in enumerate(frames)][-1]
+        (found,) = (pose for pose in poses if pose.joints2d[:, 1].mean() > 600)
+        return found.joints3d
+
+    unknown, low, high, unknown_again = (woman(height, i) for i, height in enumerate((0.0, 1.2, 1.8, 0.0)))
+    distances = [np.linalg.norm(joints3d, axis=-1).mean() for joints3d in (unknown, low, high, unknown_again)]
+    assert distances[1] < 0.95 * distances[0]
+    # Not what the lower camera had shown.
+    assert distances[2] > 1.2 * distances[1]
+    assert distances[3] == pytest.approx(distances[0], rel=0.05)
+    with pytest.raises(InputError, match=r"camera_height must be 0 \(unknown\) or metres above the floor, got -1"):
+        pipeline.camera_height = -1
