@@ -21,6 +21,7 @@ from metrabs_ros.parameter_set import (
 from metrabs_ros.plausibility import PlausibilityParams
 from metrabs_ros.smoothing import METHODS, SmoothingParams
 from metrabs_ros.tracking import TrackingParams
+from metrabs_ros.uncertainty import GREATEST_HEIGHT
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class NodeParams(CameraParams):
     person_height: float = setting(
         0.0,
         "Height in metres of everybody in view where it is known, which decides how far they are; 0: unknown.",
-        between=(0.0, 2.6),
+        between=(0.0, GREATEST_HEIGHT),
     )
     min_score: float = setting(
         0.0, "Poses of a lower score are left out, beside those that the engine rejects.", ANY_TIME, between=(0.0, 1.0)

@@ -15,7 +15,8 @@ from metrabs_ros.errors import InputError
 
 Floats = NDArray[np.float64]
 
-_LEAST_HEIGHT, _GREATEST_HEIGHT = 0.4, 2.6
+# Of a person, m.
+LEAST_HEIGHT, GREATEST_HEIGHT = 0.4, 2.6
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Calibration:
         """
         if not person_height:
             return 1.0
-        if not _LEAST_HEIGHT <= person_height <= _GREATEST_HEIGHT:
+        if not LEAST_HEIGHT <= person_height <= GREATEST_HEIGHT:
             raise InputError(
-                f"person_height must be 0 (unknown) or a height from {_LEAST_HEIGHT} to {_GREATEST_HEIGHT} m, got "
+                f"person_height must be 0 (unknown) or a height from {LEAST_HEIGHT} to {GREATEST_HEIGHT} m, got "
                 f"{person_height}."
             )
         if not self.height:
