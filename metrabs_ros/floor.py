@@ -103,7 +103,24 @@ class Standing:
     def __init__(self, skeleton: Skeleton, distance_error: float) -> None:
         self._feet, self._soles = _feet_of(skeleton)
         self._distance_error = distance_error
+        self._camera_height = 0.0
         self._shown: dict[int, _Shown] = {}
+
+    @property
+    def camera_height(self) -> float:
+        """Of the floor that people are taken to stand on, 0 where it is unknown."""
+        return self._camera_height
+
+    @camera_height.setter
+    def camera_height(self, metres: float) -> None:
+        if not 0 <= metres < np.inf:
+            raise InputError(f"camera_height must be 0 (unknown) or metres above the floor, got {metres}.")
+        if metres:
+            self.check()
+        if abs(metres - self._camera_height) > 0.1 * self._camera_height:
+            # Another floor: what the last one showed does not hold.
+            self.reset()
+        self._camera_height = float(metres)
 
     def reset(self) -> None:
         """Forget everybody."""

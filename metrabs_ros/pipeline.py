@@ -76,7 +76,6 @@ class PosePipeline:
         self._detector = detector
         self._tracker = tracker or Tracker()
         self._smoother = smoother or Smoother()
-        self._camera_height = 0.0
         self._standing = Standing(engine.spec.skeleton, engine.spec.calibration.distance)
         self._regions = Regions(engine.spec.skeleton)
         self._finder = PeopleFinder(self.estimator, detector, self._regions)
@@ -153,18 +152,11 @@ class PosePipeline:
     def camera_height(self) -> float:
         """Metres above the floor that people stand on, 0 where it is unknown. Raises InputError where it is set to less
         than 0, and where the engine shows no feet."""
-        return self._camera_height
+        return self._standing.camera_height
 
     @camera_height.setter
     def camera_height(self, metres: float) -> None:
-        if not 0 <= metres < np.inf:
-            raise InputError(f"camera_height must be 0 (unknown) or metres above the floor, got {metres}.")
-        if metres:
-            self._standing.check()
-        if abs(metres - self._camera_height) > 0.1 * self._camera_height:
-            # Another floor: what the last one showed does not hold.
-            self._standing.reset()
-        self._camera_height = float(metres)
+        self._standing.camera_height = metres
 
     @property
     def min_score(self) -> float:
@@ -239,8 +231,8 @@ class PosePipeline:
         else:
             people = Detections.from_boxes(np.asarray(boxes))
         poses, _ = self._poses(image_rgb, camera, people, own_boxes=boxes is None)
-        if self._camera_height:
-            poses = self._standing.placed_once(poses, camera, Floor(self.up, self._camera_height))
+        if self.camera_height:
+            poses = self._standing.placed_once(poses, camera, Floor(self.up, self.camera_height))
         return self._converted(poses, camera)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
@@ -287,8 +279,8 @@ class PosePipeline:
     ) -> list[TrackedPose]:
         """The people who have an id, on the floor and smoothed. The tracker keeps the joints as they were seen."""
         tracked = self._tracker.update(poses, stamp_s, vouched)
-        if self._camera_height:
-            tracked = self._standing.placed(tracked, camera, Floor(self.up, self._camera_height), stamp_s)
+        if self.camera_height:
+            tracked = self._standing.placed(tracked, camera, Floor(self.up, self.camera_height), stamp_s)
         if not tracked or self.smoothing.method == "none":
             return tracked
         joints3d = self._smoother.smoothed(
