@@ -189,6 +189,25 @@ def test_people_are_framed_and_placed_as_in_training(
     assert (spec.crop.box_scale, spec.crop.upright, spec.reconstruction.border) == (1.25, "body", 32.0)
 
 
+def test_how_poses_are_placed_may_be_told_at_export(tmp_path: Path) -> None:
+    Trainer(CONFIG, torch.device("cpu")).save(tmp_path, {})
+    network, config, facts = export.restored(checkpoint.latest(tmp_path))
+    as_trained = load_spec(export.export(network, config, facts, tmp_path / "as_trained.onnx", Recipe()))
+    recipe = Recipe(mix_3d=0.4, weights="spread", scale=1.03)
+    told = load_spec(export.export(network, config, facts, tmp_path / "told.onnx", recipe))
+    expected = replace(as_trained.reconstruction, mix_3d=0.4, weights="spread")
+    assert (told.reconstruction, as_trained.reconstruction.weights) == (expected, "confidence")
+    assert {name: output.scale for name, output in told.outputs.items() if output.scale != 1} == {
+        "coords3d_rel": 1.03,
+        "spread3d": 1.03,
+    }
+    with pytest.raises(InputError, match="weights must be one of confidence, spread"):
+        export.export(network, config, facts, tmp_path / "wrong.onnx", Recipe(weights="wrong"))
+    with pytest.raises(InputError, match="scale must be a positive number, got 0"):
+        Recipe(scale=0.0)
+    assert not list(tmp_path.glob("wrong*"))
+
+
 @dataclass(frozen=True)
 class FakeDataSet(FakePeopleStream):
     framing: ClassVar[CropSpec] = PAPER

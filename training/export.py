@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from metrabs_ros.errors import InputError
+from metrabs_ros.model_spec import ReconstructionSpec
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.weights import file_hash
 from training import checkpoint
@@ -37,7 +38,8 @@ class Recipe:
     """What the spec says beyond the network: see engines/README.md for the keys.
 
     second_look: its zoom and least score, where the network scores people; mirror: see Deployed. box_scale and upright
-    are None where crops shall be framed as in training.
+    are None where crops shall be framed as in training, mix_3d and weights where poses shall be placed so. scale: how
+    much larger people are than the network takes them to be.
     """
 
     description: str = "MeTRAbs, trained by training/ of this package."
@@ -45,6 +47,9 @@ class Recipe:
     detector: str | None = "blazepose_detector"
     box_scale: float | None = None
     upright: str | None = None
+    mix_3d: float | None = None
+    weights: str | None = None
+    scale: float = 1.0
     layout: str = "NHWC"
     half: bool = True
     min_person_score: float = 0.5
@@ -54,6 +59,10 @@ class Recipe:
     max_carried_vagueness: float = 0.125
     second_look: tuple[float, float] | None = (0.84, 0.97)
     mirror: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < np.inf:
+            raise InputError(f"scale must be a positive number, got {self.scale:g}: 1 leaves people as they are.")
 
 
 def restored(
@@ -88,6 +97,7 @@ def restored(
 
 def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], target: Path, recipe: Recipe) -> Path:
     """Write target (NAME.onnx) and the spec beside it, once both are whole; returns the spec's path."""
+    placed = _placed(reconstruction_in(facts, config.grid.stride), recipe)
     side = config.grid.side
     shape = (1, side, side, 3) if recipe.layout == "NHWC" else (1, 3, side, side)
     names = output_names(config)
@@ -112,7 +122,7 @@ def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], targe
         store_in_half(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(drafts[0]), format="protobuf")
-    described = _spec(target.name, file_hash(drafts[0]), config, facts, recipe)
+    described = _spec(target.name, file_hash(drafts[0]), config, facts, placed, recipe)
     text = yaml.safe_dump(described, sort_keys=False, default_flow_style=None, width=118)
     drafts[1].write_text(text, encoding="utf-8")
     for draft, path in zip(drafts, (target, spec), strict=True):
@@ -144,12 +154,19 @@ def store_in_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _spec(
+    file: str,
+    sha256: str,
+    config: MetrabsConfig,
+    facts: dict[str, Any],
+    placed: ReconstructionSpec,
+    recipe: Recipe,
+) -> dict[str, Any]:
     outputs: dict[str, Any] = {
         "coords2d": {"tensor": "coords2d", "columns": 2, "take": [0, 1], "unit": "px"},
-        "coords3d_rel": {"tensor": "coords3d_rel", "columns": 3, "take": [0, 1, 2], "unit": "m"},
+        "coords3d_rel": {"tensor": "coords3d_rel", "columns": 3, "take": [0, 1, 2], "unit": "m", "scale": recipe.scale},
         "spread2d": {"tensor": "spread2d", "unit": "px"},
-        "spread3d": {"tensor": "spread3d", "unit": "m"},
+        "spread3d": {"tensor": "spread3d", "unit": "m", "scale": recipe.scale},
     }
     # The runtime weights its fit by the confidence: only where training did so, too.
     if config.confidence and facts.get("confidence_weights"):
@@ -157,7 +174,6 @@ def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], 
     if config.person:
         outputs["person_score"] = {"tensor": "person_score"}
     joints, crop = facts["joints"], crop_in(facts)
-    placed = reconstruction_in(facts, config.grid.stride)
     looks: dict[str, Any] = {
         "min_person_score": recipe.min_person_score,
         "max_vagueness": recipe.max_vagueness,
@@ -187,12 +203,22 @@ def _spec(file: str, sha256: str, config: MetrabsConfig, facts: dict[str, Any], 
         "reconstruction": {
             "perspective": placed.perspective,
             "border": placed.border,
-            **{name: value for name, value in (("mix_3d", placed.mix_3d), ("ridge", placed.ridge)) if value},
+            "mix_3d": placed.mix_3d,
+            "weights": placed.weights,
+            "ridge": placed.ridge,
         },
         **looks,
         "joints": list(joints),
         "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],
     }
+
+
+def _placed(trained: ReconstructionSpec, recipe: Recipe) -> ReconstructionSpec:
+    return dataclasses.replace(
+        trained,
+        mix_3d=trained.mix_3d if recipe.mix_3d is None else recipe.mix_3d,
+        weights=recipe.weights or trained.weights,
+    )
 
 
 def _counterparts(facts: dict[str, Any]) -> list[int]:
@@ -220,6 +246,13 @@ def main(
     upright: Annotated[
         str | None, typer.Option(help="What points up on the crop, if not as in training: body or world.")
     ] = None,
+    mix_3d: Annotated[
+        float | None, typer.Option(help="Part of the 3D head in the joints on the image, if not as in training.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What joints count for in the fit, if not confidence: spread.")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="How much larger people are than the network takes them to be.")] = 1.0,
     stride: Annotated[int | None, typer.Option(help="Of dense prediction, px: 32, 16, 8 or 4.")] = None,
     back_to: Annotated[
         Path | None, typer.Option(help="Weights that the run began with, to go back to by --part.")
@@ -239,7 +272,16 @@ def main(
             print(f"{target}: {target.stat().st_size / 1e6:.1f} MB from {place}")
             return
         network, config, facts = restored(place, back_to=back_to, part=part, stride=stride)
-        recipe = Recipe(half=not full, layout=layout, box_scale=box_scale, upright=upright, mirror=mirror)
+        recipe = Recipe(
+            half=not full,
+            layout=layout,
+            box_scale=box_scale,
+            upright=upright,
+            mix_3d=mix_3d,
+            weights=weights,
+            scale=scale,
+            mirror=mirror,
+        )
         spec = export(network, config, facts, target.with_suffix(".onnx"), recipe)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
