@@ -51,14 +51,14 @@ class VirtualCameras:
 
 
 def virtual_cameras(
-    camera: Camera, boxes: ArrayLike, side: int, up: ArrayLike, box_scale: float = 1.0, focal: str = "square"
+    camera: Camera, boxes: ArrayLike, side: int, up: ArrayLike, box_scale: ArrayLike = 1.0, focal: str = "square"
 ) -> tuple[VirtualCameras, NDArray[np.bool_]]:
     """Cameras that look at boxes [N,4] xywh px, and which boxes [N] the lens can see.
 
-    up [3] or [N,3]: the direction in the camera's optical frame that shall point up on the crop. ``box_scale`` times
-    the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own axis. ``focal``: square
-    pixels, or "camera": the extents are compared and the crop's pixels shaped as the camera's own, as in the released
-    code, which also takes what lies beside or behind the virtual camera as it comes.
+    up [3] or [N,3]: the direction in the camera's optical frame that shall point up on the crop. ``box_scale``, one
+    for all or [N], times the larger extent of the box fills the crop. A box that cannot be seen gets the camera's own
+    axis. ``focal``: square pixels, or "camera": the extents are compared and the crop's pixels shaped as the camera's
+    own, as in the released code, which also takes what lies beside or behind the virtual camera as it comes.
     """
     # What a normalised image point is multiplied by before extents are measured: the crop's pixels but for their size.
     pixels = np.eye(2) if focal == "square" else camera.K[:2, :2]
@@ -78,7 +78,7 @@ def virtual_cameras(
         [np.linalg.norm(flat[:, 1] - flat[:, 0], axis=-1), np.linalg.norm(flat[:, 3] - flat[:, 2], axis=-1)], -1
     )
     seen &= np.isfinite(extents).all(-1)
-    extent = np.where(seen, extents.max(-1), 1.0) * box_scale
+    extent = np.where(seen, extents.max(-1), 1.0) * np.asarray(box_scale)
     K = np.zeros((len(boxes), 3, 3))
     K[:, :2, :2] = pixels * (side / np.maximum(extent, 1e-6))[:, None, None]
     K[:, :2, 2] = side / 2

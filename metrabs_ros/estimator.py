@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from metrabs_ros import crop, reconstruct, uncertainty
 from metrabs_ros.augmented_views import AugmentedViews
@@ -56,15 +56,24 @@ class PoseEstimator:
         self._counterparts = engine.spec.network_mirror
         self._choice = WarpChoice()
 
-    def __call__(self, image_rgb: Image, camera: Camera, boxes: Floats, up: Floats, views: AugmentedViews) -> Estimates:
-        """boxes [N,4] xywh px, up [N,3] what points up on their crops -> the mean over the views of each.
+    def __call__(
+        self,
+        image_rgb: Image,
+        camera: Camera,
+        boxes: Floats,
+        up: Floats,
+        views: AugmentedViews,
+        box_scale: ArrayLike | None = None,
+    ) -> Estimates:
+        """boxes [N,4] xywh px, up [N,3] what points up on their crops -> the mean over the views of each. box_scale,
+        one for all or [N]: another than that of the spec.
 
         The mean is one of absolute poses in the camera's frame, each joint by itself, and of the scores. Uncertainty
         comes from the views where there are several, else from the heatmaps where the engine gives their spread.
         """
         spec = self.engine.spec
         virtual, in_view = crop.virtual_cameras(
-            camera, boxes, spec.input.size, up, spec.crop.box_scale, spec.crop.focal
+            camera, boxes, spec.input.size, up, spec.crop.box_scale if box_scale is None else box_scale, spec.crop.focal
         )
         cameras = views.cameras(virtual)
         output = self._inferred(image_rgb, camera, cameras, views).scaled(self._size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +34,9 @@ class PeopleFinder:
         self._detector = detector
         self._regions = regions
         self._estimator = estimator
-        self._body_upright = self._engine.spec.crop.body_upright
+        crop_spec = self._engine.spec.crop
+        self._body_upright = crop_spec.body_upright
+        self._pose_scale = crop_spec.box_scale if crop_spec.pose_scale is None else crop_spec.pose_scale
 
     def detected(
         self,
@@ -70,18 +74,26 @@ class PeopleFinder:
         return found.taken(self._engine.infer(mirrored).person_score >= look.min_score)
 
     def estimated(
-        self, image_rgb: Image, camera: Camera, detections: Detections, world_up: Floats, views: AugmentedViews
+        self,
+        image_rgb: Image,
+        camera: Camera,
+        detections: Detections,
+        world_up: Floats,
+        views: AugmentedViews,
+        carried: int = 0,
     ) -> Estimates:
-        """The estimates of all; bodies whose axis nobody told are looked at until they stand upright on the crop.
+        """The estimates of all, the first ``carried`` of whom are looked at where their own joints were; bodies whose
+        axis nobody told are looked at until they stand upright on the crop.
 
         For that one view does: all views are only taken once it is known what is up.
         """
         camera = self._looked_through(camera)
         up = self._up_of(camera, detections, world_up)
+        scales = np.where(np.arange(len(detections)) < carried, self._pose_scale, self._engine.spec.crop.box_scale)
         untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
         if not untold.any():
-            return self._estimator(image_rgb, camera, detections.boxes, up, views)
-        seen = self._estimator(image_rgb, camera, detections.boxes, up, _ONE_VIEW)
+            return self._estimator(image_rgb, camera, detections.boxes, up, views, scales)
+        seen = self._estimator(image_rgb, camera, detections.boxes, up, _ONE_VIEW, scales)
         for _ in range(_MORE_LOOKS):
             axes = self._regions.torso_axes(camera.project(seen.joints3d)[0])
             torso_up = self._up_of(camera, Detections(detections.boxes, detections.scores, axes), world_up)
@@ -89,8 +101,25 @@ class PeopleFinder:
             if not again.any():
                 break
             up = np.where(again[:, None], torso_up, up)
-            seen.put(again, self._estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW))
-        return seen if len(views) == 1 else self._estimator(image_rgb, camera, detections.boxes, up, views)
+            looked = self._estimator(image_rgb, camera, detections.boxes[again], up[again], _ONE_VIEW, scales[again])
+            seen.put(again, looked)
+        return seen if len(views) == 1 else self._estimator(image_rgb, camera, detections.boxes, up, views, scales)
+
+    def estimated_twice(
+        self, image_rgb: Image, camera: Camera, detections: Detections, world_up: Floats, views: AugmentedViews
+    ) -> Estimates:
+        """The estimates of all in a single image, looked at again where their joints were, which frame them better than
+        a detection does, and as vague as in the clearer look. One look where the engine's spec has no pose_scale."""
+        if self._engine.spec.crop.pose_scale is None:
+            return self.estimated(image_rgb, camera, detections, world_up, views)
+        seen = self.estimated(image_rgb, camera, detections, world_up, _ONE_VIEW)
+        joints2d, _ = camera.project(seen.joints3d)
+        squares, axes = self._regions.squares(joints2d, camera), self._regions.torso_axes(joints2d)
+        is_known = np.isfinite(squares).all(-1, keepdims=True)
+        boxes = np.where(is_known, squares, detections.boxes)
+        again = Detections(boxes, detections.scores, np.where(is_known, axes, detections.body_axes))
+        twice = self.estimated(image_rgb, camera, again, world_up, views, len(again))
+        return replace(twice, vagueness=np.minimum(seen.vagueness, twice.vagueness))
 
     def _looked_through(self, camera: Camera) -> Camera:
         """The camera whose crops the engine knows."""

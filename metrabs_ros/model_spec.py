@@ -66,14 +66,17 @@ class InputSpec:
 class CropSpec:
     """How a person's box becomes the network's view.
 
-    box_scale: side of the view over the box's longer side. upright: what points up on the crop, the world's up or the
-    body's own axis (hips to head) where it is known. focal: whether the view's pixels are square or as the camera's.
-    lens: whether its distortion is inverted, within its range, or undone by five steps and followed everywhere.
-    resampling: what is read where the view is smaller than the image, exact areas or the nearest level of a pyramid.
-    mirror_about: what stays in place in mirrored views. gamma: exponent of the values of a person's only view.
+    box_scale: side of the view over the box's longer side. pose_scale: the same for the square around joints of
+    somebody who was seen before (None: box_scale, and single images are looked at once). upright: what points up on the
+    crop, the world's up or the body's own axis (hips to head) where it is known. focal: whether the view's pixels are
+    square or as the camera's. lens: whether its distortion is inverted, within its range, or undone by five steps and
+    followed everywhere. resampling: what is read where the view is smaller than the image, exact areas or the nearest
+    level of a pyramid. mirror_about: what stays in place in mirrored views. gamma: exponent of the values of a person's
+    only view.
     """
 
     box_scale: float = 1.0
+    pose_scale: float | None = None
     upright: str = "world"
     focal: str = "square"
     lens: str = "inverted"
@@ -91,8 +94,9 @@ class CropSpec:
         _one_of("crop: lens", self.lens, LENS)
         _one_of("crop: resampling", self.resampling, RESAMPLING)
         _one_of("crop: mirror_about", self.mirror_about, MIRROR_ABOUT)
-        if self.box_scale <= 0:
-            raise InputError(f"crop: box_scale must be positive, got {self.box_scale}.")
+        for name, scale in (("box_scale", self.box_scale), ("pose_scale", self.pose_scale)):
+            if scale is not None and scale <= 0:
+                raise InputError(f"crop: {name} must be positive, got {scale}.")
         if self.gamma <= 0:
             raise InputError(f"crop: gamma must be positive, got {self.gamma}.")
 

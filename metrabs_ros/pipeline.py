@@ -228,9 +228,11 @@ class PosePipeline:
         camera.check_image(image_rgb)
         if boxes is None:
             people = self._finder.confirmed(image_rgb, camera, self._finder.detected(image_rgb), self.up)
+            seen = self._finder.estimated_twice(image_rgb, camera, people, self.up, self._views)
         else:
             people = Detections.from_boxes(np.asarray(boxes))
-        poses, _ = self._poses(image_rgb, camera, people, own_boxes=boxes is None)
+            seen = self._finder.estimated(image_rgb, camera, people, self.up, self._views)
+        poses, _ = self._selection.poses(seen, camera, people, own_boxes=boxes is None)
         if self.camera_height:
             poses = self._standing.placed_once(poses, camera, Floor(self.up, self.camera_height))
         return self._converted(poses, camera)
@@ -299,7 +301,7 @@ class PosePipeline:
         self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: Carried = NOBODY
     ) -> tuple[list[Pose3D], NDArray[np.bool_]]:
         """The poses of those who are people, and for whom of them only their own last pose speaks."""
-        seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views)
+        seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views, len(carried.is_named))
         return self._selection.poses(seen, camera, detections, own_boxes, carried)
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:

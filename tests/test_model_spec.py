@@ -102,6 +102,7 @@ def test_a_spec_is_what_its_file_says(tmp_path: Path) -> None:
         ({"crop": {"upright": "sideways"}}, "upright must be one of world, body, got 'sideways'"),
         ({"crop": {"lens": "ignored"}}, "lens must be one of inverted, iterated, got 'ignored'"),
         ({"crop": {"box_scale": 0}}, "box_scale must be positive, got 0"),
+        ({"crop": {"pose_scale": -1}}, "pose_scale must be positive, got -1"),
         ({"outputs__coords2d__unit": "cm"}, "unit must be one of m, mm, px, 1, got 'cm'"),
         ({"outputs__coords2d__activation": "tanh"}, "activation must be one of none, sigmoid, got 'tanh'"),
         ({"outputs__coords2d__take": [0, 4]}, "take must name columns below 4, got [0, 4]"),

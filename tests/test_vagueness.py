@@ -52,7 +52,7 @@ def test_two_people_and_no_third_in_the_tree(
 ) -> None:
     """At a first look the person score believes what the detector sees in the tree behind them."""
     assert len(imagining.estimate(frames[0], camera)) == 2
-    one_look = replace(imagining.spec, second_look=None)
+    one_look = replace(imagining.spec, second_look=None, crop=replace(imagining.spec.crop, pose_scale=None))
     monkeypatch.setattr(imagining.engine, "spec", one_look)
     assert len(imagining.estimate(frames[0], camera)) == 2
     for bound in ("max_vagueness", "max_new_vagueness"):
