@@ -43,15 +43,6 @@ _KEPT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What people stand on: up [3], of unit length, in the camera's optical frame, and how many metres the camera is
-    above it."""
-
-    up: Floats
-    camera_height: float
-
-
-@dataclass(frozen=True)
 class _Shown:
     """What the floor has shown of somebody: the logarithm of their size over what the network takes them to be, its
     variance over frames, and that of what is wrong in all frames alike."""
@@ -94,7 +85,8 @@ class _Shown:
 
 
 class Standing:
-    """The sizes of people by their track ids, as the floor under their feet shows them.
+    """The sizes of people by their track ids, as the floor under their feet shows them. People stay as they are as long
+    as ``camera_height``, m above that floor, is unknown (0). ``up`` [3], of unit length: in the camera's optical frame.
 
     distance_error: error of a person's distance, as a part of it, that is in their uncertainty and that the floor takes
     away (``Calibration.distance``).
@@ -131,9 +123,11 @@ class Standing:
         if not self._feet.size:
             raise InputError("camera_height and floor_frame need an engine whose joints include feet, heels or ankles.")
 
-    def placed(self, poses: Sequence[TrackedPose], camera: Camera, floor: Floor, stamp_s: float) -> list[TrackedPose]:
-        """The people of a video's frame, each as large as this frame's floor and those before it say."""
-        for pose, now in zip(poses, self._seen(poses, camera, floor, stamp_s), strict=True):
+    def placed(self, poses: Sequence[TrackedPose], camera: Camera, up: Floats, stamp_s: float) -> list[TrackedPose]:
+        """The people of a video's frame, each as large as the floor in this frame and those before it says."""
+        if not self._camera_height:
+            return list(poses)
+        for pose, now in zip(poses, self._seen(poses, camera, up, stamp_s), strict=True):
             before = self._shown.get(pose.track_id)
             if before is not None:
                 self._shown[pose.track_id] = before.after(now)
@@ -142,26 +136,28 @@ class Standing:
         self._shown = {track: shown for track, shown in self._shown.items() if stamp_s - shown.stamp_s < _KEPT_S}
         return [self._resized(pose, self._shown.get(pose.track_id)) for pose in poses]
 
-    def placed_once(self, poses: Sequence[Pose3D], camera: Camera, floor: Floor) -> list[Pose3D]:
+    def placed_once(self, poses: Sequence[Pose3D], camera: Camera, up: Floats) -> list[Pose3D]:
         """The people of a single image."""
-        seen = self._seen(poses, camera, floor, 0.0)
+        if not self._camera_height:
+            return list(poses)
+        seen = self._seen(poses, camera, up, 0.0)
         return [self._resized(pose, now if now.is_on_floor else None) for pose, now in zip(poses, seen, strict=True)]
 
-    def _seen(self, poses: Sequence[Pose3D], camera: Camera, floor: Floor, stamp_s: float) -> list[_Shown]:
+    def _seen(self, poses: Sequence[Pose3D], camera: Camera, up: Floats, stamp_s: float) -> list[_Shown]:
         """What this frame alone shows: the size with which the lower foot is on the floor, NaN where no foot is in the
         picture. What lasts are errors of height and tilt, over the camera's height."""
         if not poses:
             return []
         joints3d = np.stack([pose.joints3d for pose in poses])[:, self._feet]
         joints2d = np.stack([pose.joints2d for pose in poses])[:, self._feet]
-        drop = -(joints3d @ floor.up)
-        below = floor.camera_height - self._soles
+        drop = -(joints3d @ up)
+        below = self._camera_height - self._soles
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(np.where(drop > _LEAST_DROP, below / drop, np.nan)).mean(-1)
         lower = np.where(np.isnan(logs), np.inf, logs).min(1)
         is_seen = camera.contains(joints2d).any((1, 2)) & (below > 0).all() & np.isfinite(lower)
         distance = np.linalg.norm(joints3d, axis=-1).mean((1, 2))
-        lasting = (_SOLE_ERROR**2 + (_TILT_ERROR * distance) ** 2) / floor.camera_height**2
+        lasting = (_SOLE_ERROR**2 + (_TILT_ERROR * distance) ** 2) / self._camera_height**2
         seen = np.where(is_seen, lower, np.nan)
         return [
             _Shown(log, _FRAME**2, each, stamp_s) for log, each in zip(seen.tolist(), lasting.tolist(), strict=True)

@@ -20,7 +20,7 @@ from metrabs_ros.engine import AUTO, Engine, Network, open_engine
 from metrabs_ros.errors import InputError
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.finder import PeopleFinder
-from metrabs_ros.floor import Floor, Standing
+from metrabs_ros.floor import Standing
 from metrabs_ros.model_spec import ModelSpec, find_spec, load_spec
 from metrabs_ros.plausibility import PlausibilityParams
 from metrabs_ros.pose import Detections, Pose3D, TrackedPose
@@ -233,9 +233,7 @@ class PosePipeline:
             people = Detections.from_boxes(np.asarray(boxes))
             seen = self._finder.estimated(image_rgb, camera, people, self.up, self._views)
         poses, _ = self._selection.poses(seen, camera, people, own_boxes=boxes is None)
-        if self.camera_height:
-            poses = self._standing.placed_once(poses, camera, Floor(self.up, self.camera_height))
-        return self._converted(poses, camera)
+        return self._converted(self._standing.placed_once(poses, camera, self.up), camera)
 
     def networks(self) -> list[tuple[str, RunNetwork, ModelSpec]]:
         """Name, bare forward pass and spec of each network, for measuring what the pipeline adds to them."""
@@ -281,8 +279,7 @@ class PosePipeline:
     ) -> list[TrackedPose]:
         """The people who have an id, on the floor and smoothed. The tracker keeps the joints as they were seen."""
         tracked = self._tracker.update(poses, stamp_s, vouched)
-        if self.camera_height:
-            tracked = self._standing.placed(tracked, camera, Floor(self.up, self.camera_height), stamp_s)
+        tracked = self._standing.placed(tracked, camera, self.up, stamp_s)
         if not tracked or self.smoothing.method == "none":
             return tracked
         joints3d = self._smoother.smoothed(
