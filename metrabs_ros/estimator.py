@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,10 @@ class Estimates:
     posture_spread: Floats
     scores: Floats
     vagueness: Floats
+
+    def taken(self, where: NDArray[np.bool_]) -> Estimates:
+        """The estimates at ``where`` [N] bool."""
+        return Estimates(*(getattr(self, each.name)[where] for each in fields(self)))
 
     def put(self, where: NDArray[np.bool_], others: Estimates) -> None:
         """Replace the estimates at ``where`` [N] bool."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +21,8 @@ Image = NDArray[np.uint8]
 # Where the body leans more than this from what was taken as up, another look with the body upright pays.
 _LEAN_COSINE = np.cos(np.radians(7))
 _MORE_LOOKS = 3
+# So many times as vague as at the first look is seen less clearly: crops that differ are not equally vague.
+_LESS_CLEAR = 1.1
 _ONE_VIEW = AugmentedViews.of(1)
 
 
@@ -80,16 +80,16 @@ class PeopleFinder:
         detections: Detections,
         world_up: Floats,
         views: AugmentedViews,
-        carried: int = 0,
+        by_joints: NDArray[np.bool_] | None = None,
     ) -> Estimates:
-        """The estimates of all, the first ``carried`` of whom are looked at where their own joints were; bodies whose
-        axis nobody told are looked at until they stand upright on the crop.
+        """The estimates of all, of whom those ``by_joints`` [N] are framed by squares around their own joints (None:
+        nobody); bodies whose axis nobody told are looked at until they stand upright on the crop.
 
         For that one view does: all views are only taken once it is known what is up.
         """
         camera = self._looked_through(camera)
         up = self._up_of(camera, detections, world_up)
-        scales = np.where(np.arange(len(detections)) < carried, self._pose_scale, self._engine.spec.crop.box_scale)
+        scales = self._scales(camera, detections, by_joints)
         untold = ~np.isfinite(detections.body_axes).all(-1) & self._body_upright
         if not untold.any():
             return self._estimator(image_rgb, camera, detections.boxes, up, views, scales)
@@ -108,18 +108,32 @@ class PeopleFinder:
     def estimated_twice(
         self, image_rgb: Image, camera: Camera, detections: Detections, world_up: Floats, views: AugmentedViews
     ) -> Estimates:
-        """The estimates of all in a single image, looked at again where their joints were, which frame them better than
-        a detection does, and as vague as in the clearer look. One look where the engine's spec has no pose_scale."""
+        """The estimates of all in a single image, looked at again where their joints were: that frames them better than
+        a detection does, unless they are seen less clearly so (portraits, whose legs are guessed).
+
+        One look where the engine's spec has no pose_scale."""
         if self._engine.spec.crop.pose_scale is None:
             return self.estimated(image_rgb, camera, detections, world_up, views)
         seen = self.estimated(image_rgb, camera, detections, world_up, _ONE_VIEW)
         joints2d, _ = camera.project(seen.joints3d)
         squares, axes = self._regions.squares(joints2d, camera), self._regions.torso_axes(joints2d)
-        is_known = np.isfinite(squares).all(-1, keepdims=True)
-        boxes = np.where(is_known, squares, detections.boxes)
-        again = Detections(boxes, detections.scores, np.where(is_known, axes, detections.body_axes))
-        twice = self.estimated(image_rgb, camera, again, world_up, views, len(again))
-        return replace(twice, vagueness=np.minimum(seen.vagueness, twice.vagueness))
+        is_known = np.isfinite(squares).all(-1)
+        again = detections.replaced(is_known, squares, axes)
+        twice = self.estimated(image_rgb, camera, again, world_up, _ONE_VIEW, is_known)
+        is_better = is_known & ~(twice.vagueness > _LESS_CLEAR * seen.vagueness)
+        if len(views) > 1:
+            framed = detections.replaced(is_better, squares, axes)
+            return self.estimated(image_rgb, camera, framed, world_up, views, is_better)
+        seen.put(is_better, twice.taken(is_better))
+        return seen
+
+    def _scales(self, camera: Camera, detections: Detections, by_joints: NDArray[np.bool_] | None) -> Floats:
+        """[N] box_scale or pose_scale; portraits, whose hips are outside the image and guessed, need the wider one."""
+        scales = np.full(len(detections), self._engine.spec.crop.box_scale)
+        if by_joints is not None:
+            centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
+            scales[by_joints & camera.contains(centers)] = self._pose_scale
+        return scales
 
     def _looked_through(self, camera: Camera) -> Camera:
         """The camera whose crops the engine knows."""

@@ -298,7 +298,8 @@ class PosePipeline:
         self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: Carried = NOBODY
     ) -> tuple[list[Pose3D], NDArray[np.bool_]]:
         """The poses of those who are people, and for whom of them only their own last pose speaks."""
-        seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views, len(carried.is_named))
+        is_carried = np.arange(len(detections)) < len(carried.is_named)
+        seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views, is_carried)
         return self._selection.poses(seen, camera, detections, own_boxes, carried)
 
     def _converted(self, poses: Sequence[Pose], camera: Camera) -> list[Pose]:

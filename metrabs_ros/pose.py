@@ -41,6 +41,11 @@ class Detections:
         """The detections at ``index``."""
         return Detections(self.boxes[index], self.scores[index], self.body_axes[index])
 
+    def replaced(self, where: NDArray[np.bool_], boxes: Floats, body_axes: Floats) -> Detections:
+        """The same people, those at ``where`` [N] in other boxes [N,4] and with other axes [N,2]."""
+        chosen = where[:, None]
+        return Detections(np.where(chosen, boxes, self.boxes), self.scores, np.where(chosen, body_axes, self.body_axes))
+
     def joined(self, other: Detections) -> Detections:
         """These detections followed by the others."""
         return Detections(
