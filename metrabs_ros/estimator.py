@@ -41,9 +41,8 @@ class Estimates:
 
     def put(self, where: NDArray[np.bool_], others: Estimates) -> None:
         """Replace the estimates at ``where`` [N] bool."""
-        self.joints3d[where], self.uncertainty[where] = others.joints3d, others.uncertainty
-        self.posture_spread[where], self.scores[where] = others.posture_spread, others.scores
-        self.vagueness[where] = others.vagueness
+        for each in fields(self):
+            getattr(self, each.name)[where] = getattr(others, each.name)
 
 
 class PoseEstimator:

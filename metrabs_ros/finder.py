@@ -111,7 +111,8 @@ class PeopleFinder:
         """The estimates of all in a single image, looked at again where their joints were: that frames them better than
         a detection does, unless they are seen less clearly so (portraits, whose legs are guessed).
 
-        One look where the engine's spec has no pose_scale."""
+        One look where the engine's spec has no pose_scale.
+        """
         if self._engine.spec.crop.pose_scale is None:
             return self.estimated(image_rgb, camera, detections, world_up, views)
         seen = self.estimated(image_rgb, camera, detections, world_up, _ONE_VIEW)
@@ -131,8 +132,7 @@ class PeopleFinder:
         """[N] box_scale or pose_scale; portraits, whose hips are outside the image and guessed, need the wider one."""
         scales = np.full(len(detections), self._engine.spec.crop.box_scale)
         if by_joints is not None:
-            centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
-            scales[by_joints & camera.contains(centers)] = self._pose_scale
+            scales[by_joints & camera.contains(_centers(detections.boxes))] = self._pose_scale
         return scales
 
     def _looked_through(self, camera: Camera) -> Camera:
@@ -142,7 +142,7 @@ class PeopleFinder:
     def _up_of(self, camera: Camera, detections: Detections, world_up: Floats) -> Floats:
         """[N,3] what shall point up on each person's crop: unit length, square to the line of sight where it can be."""
         up = np.broadcast_to(world_up, (len(detections), 3))
-        centers = detections.boxes[:, :2] + detections.boxes[:, 2:] / 2
+        centers = _centers(detections.boxes)
         if self._body_upright:
             body = crop.up_along(camera, centers, detections.body_axes)
             up = np.where(np.isfinite(body).all(-1, keepdims=True), body, up)
@@ -151,3 +151,8 @@ class PeopleFinder:
         length = np.linalg.norm(up, axis=-1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(length > 1e-6, up / length, world_up)
+
+
+def _centers(boxes: Floats) -> Floats:
+    """[N,4] xywh px -> [N,2] px."""
+    return boxes[:, :2] + boxes[:, 2:] / 2
