@@ -131,7 +131,8 @@ def test_labels_move_with_the_view(part: float) -> None:
     rng = np.random.default_rng(3)
     checked = 0
     for _ in range(12):
-        view = views.cut(picture_of(rng), part, rng, 160)
+        picture = picture_of(rng)
+        view = views.cut(picture, views.placed(picture, part, rng), rng, 160)
         for hips, joints in zip(view.people.hips, view.people.joints, strict=True):
             if ((joints > 8) & (joints < 152)).all():
                 lit = np.argwhere(view.image[..., 0] > 128)[:, ::-1]
@@ -293,6 +294,6 @@ def test_views_are_pixels_of_the_runtime() -> None:
         def random(self) -> float:
             return 0.99
 
-    view = views.cut(picture, 0.0, Straight(), 100)
+    view = views.cut(picture, views.placed(picture, 0.0, Straight()), Straight(), 100)
     expected = view_pixels(picture.image, (0, 0, 200), 100) * 255
     assert np.abs(view.image - expected).max() < 2

@@ -208,6 +208,18 @@ def test_how_poses_are_placed_may_be_told_at_export(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("wrong*"))
 
 
+def test_followed_people_may_be_framed_otherwise(tmp_path: Path) -> None:
+    Trainer(CONFIG, torch.device("cpu")).save(tmp_path, {})
+    network, config, facts = export.restored(checkpoint.latest(tmp_path))
+    as_trained = load_spec(export.export(network, config, facts, tmp_path / "as_trained.onnx", Recipe()))
+    told = load_spec(export.export(network, config, facts, tmp_path / "told.onnx", Recipe(pose_scale=1.1)))
+    assert as_trained.crop.pose_scale is None
+    assert told.crop == replace(as_trained.crop, pose_scale=1.1)
+    with pytest.raises(InputError, match="pose_scale"):
+        export.export(network, config, facts, tmp_path / "wrong.onnx", Recipe(pose_scale=-1.0))
+    assert not (tmp_path / "wrong.yaml").exists()
+
+
 @dataclass(frozen=True)
 class FakeDataSet(FakePeopleStream):
     framing: ClassVar[CropSpec] = PAPER

@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import ReconstructionSpec
+from metrabs_ros.model_spec import CropSpec, ReconstructionSpec
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.weights import file_hash
 from training import checkpoint
@@ -38,14 +38,16 @@ class Recipe:
     """What the spec says beyond the network: see engines/README.md for the keys.
 
     second_look: its zoom and least score, where the network scores people; mirror: see Deployed. box_scale and upright
-    are None where crops shall be framed as in training, mix_3d and weights where poses shall be placed so. scale: how
-    much larger people are than the network takes them to be.
+    are None where crops shall be framed as in training, mix_3d and weights where poses shall be placed so; pose_scale
+    is None where box_scale will do for people's own joints, too. scale: how much larger people are than the network
+    takes them to be.
     """
 
     description: str = "MeTRAbs, trained by training/ of this package."
     licence: str = "Apache-2.0"
     detector: str | None = "blazepose_detector"
     box_scale: float | None = None
+    pose_scale: float | None = None
     upright: str | None = None
     mix_3d: float | None = None
     weights: str | None = None
@@ -97,7 +99,7 @@ def restored(
 
 def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], target: Path, recipe: Recipe) -> Path:
     """Write target (NAME.onnx) and the spec beside it, once both are whole; returns the spec's path."""
-    placed = _placed(reconstruction_in(facts, config.grid.stride), recipe)
+    framed, placed = _framed(crop_in(facts), recipe), _placed(reconstruction_in(facts, config.grid.stride), recipe)
     side = config.grid.side
     shape = (1, side, side, 3) if recipe.layout == "NHWC" else (1, 3, side, side)
     names = output_names(config)
@@ -122,7 +124,7 @@ def export(network: Metrabs, config: MetrabsConfig, facts: dict[str, Any], targe
         store_in_half(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(drafts[0]), format="protobuf")
-    described = _spec(target.name, file_hash(drafts[0]), config, facts, placed, recipe)
+    described = _spec(target.name, file_hash(drafts[0]), config, facts, framed, placed, recipe)
     text = yaml.safe_dump(described, sort_keys=False, default_flow_style=None, width=118)
     drafts[1].write_text(text, encoding="utf-8")
     for draft, path in zip(drafts, (target, spec), strict=True):
@@ -159,6 +161,7 @@ def _spec(
     sha256: str,
     config: MetrabsConfig,
     facts: dict[str, Any],
+    framed: CropSpec,
     placed: ReconstructionSpec,
     recipe: Recipe,
 ) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def _spec(
         outputs["confidence"] = {"tensor": "confidence"}
     if config.person:
         outputs["person_score"] = {"tensor": "person_score"}
-    joints, crop = facts["joints"], crop_in(facts)
+    joints = facts["joints"]
     looks: dict[str, Any] = {
         "min_person_score": recipe.min_person_score,
         "max_vagueness": recipe.max_vagueness,
@@ -196,8 +199,9 @@ def _spec(
         "weights": {"file": file, "sha256": sha256},
         "input": {"tensor": "image", "size": config.grid.side, "layout": recipe.layout},
         "crop": {
-            "box_scale": crop.box_scale if recipe.box_scale is None else recipe.box_scale,
-            "upright": recipe.upright or crop.upright,
+            "box_scale": framed.box_scale,
+            **({} if framed.pose_scale is None else {"pose_scale": framed.pose_scale}),
+            "upright": framed.upright,
         },
         "outputs": outputs,
         "reconstruction": {
@@ -211,6 +215,15 @@ def _spec(
         "joints": list(joints),
         "edges": [[joints[a], joints[b]] for a, b in facts["edges"]],
     }
+
+
+def _framed(trained: CropSpec, recipe: Recipe) -> CropSpec:
+    return dataclasses.replace(
+        trained,
+        box_scale=trained.box_scale if recipe.box_scale is None else recipe.box_scale,
+        pose_scale=trained.pose_scale if recipe.pose_scale is None else recipe.pose_scale,
+        upright=recipe.upright or trained.upright,
+    )
 
 
 def _placed(trained: ReconstructionSpec, recipe: Recipe) -> ReconstructionSpec:
@@ -242,6 +255,9 @@ def main(
     layout: Annotated[str, typer.Option(help="NHWC or NCHW.")] = "NHWC",
     box_scale: Annotated[
         float | None, typer.Option(help="Side of the crop over that of the detector's box, if not as in training.")
+    ] = None,
+    pose_scale: Annotated[
+        float | None, typer.Option(help="The same over the square around somebody's own joints, if not --box-scale.")
     ] = None,
     upright: Annotated[
         str | None, typer.Option(help="What points up on the crop, if not as in training: body or world.")
@@ -276,6 +292,7 @@ def main(
             half=not full,
             layout=layout,
             box_scale=box_scale,
+            pose_scale=pose_scale,
             upright=upright,
             mix_3d=mix_3d,
             weights=weights,

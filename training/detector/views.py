@@ -1,6 +1,6 @@
 """Views of stored pictures as the runtime cuts them, varied: of any size, turned, mirrored, four in one, of nobody.
 
-Animals and things stand before and beside people.
+Animals and things stand before and beside people; of some only head and chest are in the view.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
 from training.detector import scenes
-from training.detector.targets import People, people_of
+from training.detector.targets import LEAST_VISIBLE, People, people_of
 from training.negatives import negatives
 from training.synthetic import cutouts
 
 Floats = NDArray[np.floating]
+# Left, top and side, px from the picture's top-left corner.
+Square = tuple[float, float, float]
 _FOUR_IN_ONE = 0.2
 _OF_NOBODY = 0.22
+_PORTRAITS = 0.2
+# A portrait is of somebody whose circle has this radius at least, px of the stored picture.
+_LEAST_RADIUS = 50.0
 # Views of nobody and of people into which things are put.
 _STREWN_NOBODY, _STREWN = 0.6, 0.3
 
@@ -65,11 +70,14 @@ def sampled(pictures: Pictures, rng: np.random.Generator, size: int) -> View:
         return strewn(view, rng) if rng.random() < _STREWN_NOBODY else view
     if kind < _OF_NOBODY + _FOUR_IN_ONE:
         return spoiled(_four(pictures, rng, size), rng)
-    view = cut(pictures.drawn(rng), _placed(rng), rng, size)
+    picture = pictures.drawn(rng)
+    near = portrayable(picture) if rng.random() < _PORTRAITS else ()
+    square = portrait(picture, int(rng.choice(near)), rng) if len(near) else placed(picture, _part(rng), rng)
+    view = cut(picture, square, rng, size)
     return spoiled(strewn(view, rng) if rng.random() < _STREWN else view, rng)
 
 
-def _placed(rng: np.random.Generator) -> float:
+def _part(rng: np.random.Generator) -> float:
     """Side of the view over the picture's shorter side; 0 for the whole picture."""
     kind = rng.random()
     if kind < 0.4:
@@ -77,15 +85,39 @@ def _placed(rng: np.random.Generator) -> float:
     return 1.0 if kind < 0.6 else float(rng.uniform(0.35, 0.9))
 
 
-def cut(picture: scenes.Picture, part: float, rng: np.random.Generator, size: int) -> View:
-    """A square view of the picture, ``part`` of its shorter side wide (0: around all of it), mirrored or turned."""
+def placed(picture: scenes.Picture, part: float, rng: np.random.Generator) -> Square:
+    """A square of the picture, ``part`` of its shorter side wide; 0: around all of it."""
     height, width = picture.image.shape[:2]
     if part:
         side = part * min(width, height)
-        x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    else:
-        side = max(width, height) * rng.uniform(1.0, 1.25)
-        x, y = (width - side) * rng.random(), (height - side) * rng.random()
+        return rng.uniform(0, width - side), rng.uniform(0, height - side), side
+    side = max(width, height) * rng.uniform(1.0, 1.25)
+    return (width - side) * rng.random(), (height - side) * rng.random(), side
+
+
+def portrait(picture: scenes.Picture, person: int, rng: np.random.Generator) -> Square:
+    """A square that ends between the shoulders and below the hips of somebody of ``people_of``."""
+    people = people_of(picture)
+    head, hips = people.point[person], people.hips[person]
+    height, width = picture.image.shape[:2]
+    end = min(height, head[1] + (hips[1] - head[1]) * rng.uniform(0.3, 1.1))
+    side = min(people.radius[person] * rng.uniform(0.9, 2.2), 1.2 * end, 1.2 * width)
+    left = head[0] + side * (rng.normal(0, 0.2) - 0.5)
+    return float(np.clip(left, min(0, width - side), max(0, width - side))), end - side, side
+
+
+def portrayable(picture: scenes.Picture) -> NDArray[np.intp]:
+    """Who of ``people_of`` is large enough for a portrait, seen, and head up in the picture."""
+    people = people_of(picture)
+    head = people.point[:, 1]
+    is_up = (head > 0) & (head < people.hips[:, 1]) & (head < picture.image.shape[0])
+    return np.flatnonzero(is_up & (people.radius >= _LEAST_RADIUS) & (people.visible >= LEAST_VISIBLE))
+
+
+def cut(picture: scenes.Picture, square: Square, rng: np.random.Generator, size: int) -> View:
+    """What a square of the picture shows, mirrored or turned; black beyond the picture."""
+    height, width = picture.image.shape[:2]
+    x, y, side = square
     scale = size / side
     shrunk = min(1.0, scale)
     image = picture.image
@@ -130,7 +162,8 @@ def _four(pictures: Pictures, rng: np.random.Generator, size: int) -> View:
     image = np.zeros((size, size, 3), np.uint8)
     found = []
     for x, y in ((0, 0), (half, 0), (0, half), (half, half)):
-        view = cut(pictures.drawn(rng), 0.0 if rng.random() < 0.7 else 1.0, rng, half)
+        picture = pictures.drawn(rng)
+        view = cut(picture, placed(picture, 0.0 if rng.random() < 0.7 else 1.0, rng), rng, half)
         image[y : y + half, x : x + half] = view.image
         # Whose head is cut off by a border is told at this border.
         people = replace(view.people, point=view.people.point.clip(0, half - 1))
