@@ -213,10 +213,15 @@ def test_fetch_wants_names_or_all(command: Callable, arguments: list[str]) -> No
 
 
 def test_fetch_has_nothing_to_do_after_setup(command: Callable) -> None:
-    """metrabs_base brings its weights along; its detector's are those of blazepose_full."""
+    """metrabs_base and its detector bring their weights along."""
     code, out, _ = command("fetch", "metrabs_base", "blazepose_full")
     assert code == 0
-    assert out.count("already there") == len([line for line in out.splitlines() if line.strip()]) == 2
+    said = " ".join(out.split())
+    for name in ("metrabs_base", "person_detector"):
+        assert f"{name}: nothing to fetch, licence Apache-2.0: " in said
+    for name in ("blazepose_full", "blazepose_detector"):
+        assert f"{name}: already there" in said
+    assert said.count("licence") == 4
 
 
 def test_list_names_every_engine(command: Callable) -> None:

@@ -141,6 +141,26 @@ def test_labels_move_with_the_view(part: float) -> None:
     assert checked > 2
 
 
+def test_portraits_show_the_head_and_end_at_the_hips_or_above() -> None:
+    rng = np.random.default_rng(4)
+    small = picture_of(rng)
+    assert not len(views.portrayable(small))
+    large = replace(small, image=np.repeat(np.repeat(small.image, 4, 0), 4, 1), joints2d=4 * small.joints2d)
+    assert views.portrayable(large).tolist() == [0]
+    hidden = replace(large, visible=np.zeros_like(large.visible))
+    assert not len(views.portrayable(hidden))
+    upside_down = replace(large, joints2d=np.array([0, 480]) + np.array([1, -1]) * large.joints2d)
+    assert not len(views.portrayable(upside_down))
+    people = people_of(large)
+    (head_x, head_y), hips_y = people.point[0], people.hips[0, 1]
+    for _ in range(50):
+        left, top, side = views.portrait(large, 0, rng)
+        assert top < head_y < top + side <= hips_y + 0.1 * (hips_y - head_y) + 1e-6
+        assert -0.1 * side < head_x - left < 1.1 * side
+        view = views.cut(large, (left, top, side), rng, 160)
+        assert np.isfinite(view.people.hips).all()
+
+
 def test_those_beyond_the_view_are_not_in_it() -> None:
     inside, outside = standing((100, 100), 40), standing((400, 100), 40)
     assert len(People.joined([inside, outside]).within(SIZE).hips) == 1

@@ -45,7 +45,7 @@ class Recipe:
 
     description: str = "MeTRAbs, trained by training/ of this package."
     licence: str = "Apache-2.0"
-    detector: str | None = "blazepose_detector"
+    detector: str | None = "person_detector"
     box_scale: float | None = None
     pose_scale: float | None = None
     upright: str | None = None

@@ -116,7 +116,7 @@ def _spec(model: ReleasedModel, selection: Selection, weights: Path, skeleton: s
             f"{f'skeleton {skeleton}' if skeleton else 'all joints'}."
         ),
         "licence": LICENCE,
-        "detector": "blazepose_detector",
+        "detector": "person_detector",
         "weights": {"file": weights.name, "sha256": file_hash(weights)},
         "input": {"tensor": "image", "size": config.side, "layout": "NHWC"},
         "crop": {

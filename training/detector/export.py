@@ -26,7 +26,7 @@ from training.export import OPSET, store_in_half
 # The upper body's box, hips and rim.
 _KEPT = 8
 _SCORE_THRESHOLD = 0.65
-_DOUBTFUL_THRESHOLD = 0.4
+_DOUBTFUL_THRESHOLD = 0.5
 _FAINT_THRESHOLD = 0.3
 _NMS_IOU = 0.4
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=224, help="side of the views, px; 32 must divide it")
     parser.add_argument("--threshold", type=float, default=_SCORE_THRESHOLD)
-    parser.add_argument("--kept", type=float, default=0.1, help="how far back to BlazePose's own weights, 0..1")
+    parser.add_argument("--kept", type=float, default=0.3, help="how far back to BlazePose's own weights, 0..1")
     options = parser.parse_args()
     try:
         place = checkpoint.found(options.run)

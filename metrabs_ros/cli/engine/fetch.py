@@ -32,11 +32,14 @@ def fetch(
     specs = [load_spec(path) for path in known_specs().values()] if all_engines else _with_detectors(names or [])
     fetchable = [spec for spec in specs if spec.weights.source is not None]
     for own in (spec for spec in specs if spec.weights.source is None and not all_engines):
-        if not any((folder / own.weights.file).is_file() for folder in weights.weight_folders(own.path)):
+        held = [folder / own.weights.file for folder in weights.weight_folders(own.path)]
+        held = [file for file in held if file.is_file()]
+        if not held:
             raise InputError(
                 f"The weights of {own.name} come from no package: export them, or copy {own.weights.file} beside its "
                 "spec."
             )
+        console.print(f"{own.name}: nothing to fetch, licence {own.licence}: {held[0]}")
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as packages:
         for spec in fetchable:
             _fetch_one(spec, to, Path(packages))
