@@ -100,8 +100,9 @@ def portrait(picture: scenes.Picture, person: int, rng: np.random.Generator) -> 
     people = people_of(picture)
     head, hips = people.point[person], people.hips[person]
     height, width = picture.image.shape[:2]
-    end = min(height, head[1] + (hips[1] - head[1]) * rng.uniform(0.3, 1.1))
-    side = min(people.radius[person] * rng.uniform(0.9, 2.2), 1.2 * end, 1.2 * width)
+    side = min(people.radius[person] * rng.uniform(0.6, 2.2), 1.2 * width)
+    end = min(height, head[1] + min((hips[1] - head[1]) * rng.uniform(0.3, 1.1), 0.8 * side))
+    side = min(side, 1.2 * end)
     left = head[0] + side * (rng.normal(0, 0.2) - 0.5)
     return float(np.clip(left, min(0, width - side), max(0, width - side))), end - side, side
 
