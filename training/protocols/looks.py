@@ -42,7 +42,7 @@ def engine_of(name_or_path: str) -> Engine:
 
 
 def pipeline_of(engine: Engine, detector: str | None = None) -> PosePipeline:
-    """The whole runtime around an engine, with the detector given, or that its spec names, or else BlazePose's."""
+    """The whole runtime around an engine, with the detector given, or that its spec names, or else person_detector."""
     named = detector or engine.spec.detector or "person_detector"
     return PosePipeline(engine, open_detector(load_spec(find_spec(named))))
 
