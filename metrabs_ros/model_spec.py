@@ -23,6 +23,8 @@ from metrabs_ros.strict import nearest, parsed
 from metrabs_ros.uncertainty import Calibration
 from metrabs_ros.weights_spec import WeightsSpec
 
+# Finds people where a spec is written by this package, or names no detector.
+DEFAULT_DETECTOR = "person_detector"
 KINDS = ("pose", "detector")
 LAYOUTS = ("NHWC", "NCHW")
 UPRIGHT = ("world", "body")

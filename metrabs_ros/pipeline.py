@@ -298,7 +298,7 @@ class PosePipeline:
         self, image_rgb: Image, camera: Camera, detections: Detections, own_boxes: bool, carried: Carried = NOBODY
     ) -> tuple[list[Pose3D], NDArray[np.bool_]]:
         """The poses of those who are people, and for whom of them only their own last pose speaks."""
-        is_carried = np.arange(len(detections)) < len(carried.is_named)
+        is_carried = carried.among(len(detections))
         seen = self._finder.estimated(image_rgb, camera, detections, self.up, self._views, is_carried)
         return self._selection.poses(seen, camera, detections, own_boxes, carried)
 

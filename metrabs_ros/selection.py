@@ -25,6 +25,10 @@ class Carried:
     is_named: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     is_backed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
+    def among(self, count: int) -> NDArray[np.bool_]:
+        """[count]: which of so many detections they are."""
+        return np.arange(count) < len(self.is_named)
+
 
 NOBODY = Carried()
 # Whom the detector doubts is as long, at least, as this part of the image's longer side: smaller ones are animals and
@@ -59,7 +63,7 @@ class Selection:
         joints2d, _ = camera.project(joints3d)
         scores = person_scores if self._engine.scores_people else np.minimum(detections.scores, person_scores)
         boxes = self._regions.boxes(joints2d, camera)
-        is_carried = np.arange(len(detections)) < len(carried.is_named)
+        is_carried = carried.among(len(detections))
         is_named, is_alone = np.zeros((2, len(detections)), bool)
         is_named[is_carried], is_alone[is_carried] = carried.is_named, ~carried.is_backed
         is_doubtful = own_boxes & ~is_carried & (detections.scores < self._sure_score)

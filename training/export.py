@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from metrabs_ros.errors import InputError
-from metrabs_ros.model_spec import CropSpec, ReconstructionSpec
+from metrabs_ros.model_spec import DEFAULT_DETECTOR, CropSpec, ReconstructionSpec
 from metrabs_ros.skeleton import Skeleton
 from metrabs_ros.weights import file_hash
 from training import checkpoint
@@ -45,7 +45,7 @@ class Recipe:
 
     description: str = "MeTRAbs, trained by training/ of this package."
     licence: str = "Apache-2.0"
-    detector: str | None = "person_detector"
+    detector: str | None = DEFAULT_DETECTOR
     box_scale: float | None = None
     pose_scale: float | None = None
     upright: str | None = None

@@ -9,7 +9,7 @@ from metrabs_ros.model_spec import CropSpec, ReconstructionSpec
 from training.losses import LossConfig
 from training.reconstruct import RIDGE
 
-# Synthetic crops are framed as the runtime frames what BlazePose's detector finds; data sets as in the paper.
+# Synthetic crops are framed as the runtime frames what its detectors find; data sets as in the paper.
 RUNTIME = CropSpec(box_scale=1.25, upright="body")
 PAPER = CropSpec(box_scale=1.0, upright="world")
 

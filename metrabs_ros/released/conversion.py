@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metrabs_ros.errors import InputError
 from metrabs_ros.joint_transform import encoded
-from metrabs_ros.model_spec import load_spec
+from metrabs_ros.model_spec import DEFAULT_DETECTOR, load_spec
 from metrabs_ros.released import directory
 from metrabs_ros.released.directory import ReleasedModel, Selection
 from metrabs_ros.skeleton import Skeleton
@@ -116,7 +116,7 @@ def _spec(model: ReleasedModel, selection: Selection, weights: Path, skeleton: s
             f"{f'skeleton {skeleton}' if skeleton else 'all joints'}."
         ),
         "licence": LICENCE,
-        "detector": "person_detector",
+        "detector": DEFAULT_DETECTOR,
         "weights": {"file": weights.name, "sha256": file_hash(weights)},
         "input": {"tensor": "image", "size": config.side, "layout": "NHWC"},
         "crop": {

@@ -16,6 +16,7 @@ from metrabs_ros.detector import open_detector
 from metrabs_ros.engine import Engine, open_engine
 from metrabs_ros.estimator import PoseEstimator
 from metrabs_ros.model_spec import (
+    DEFAULT_DETECTOR,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -42,8 +43,8 @@ def engine_of(name_or_path: str) -> Engine:
 
 
 def pipeline_of(engine: Engine, detector: str | None = None) -> PosePipeline:
-    """The whole runtime around an engine, with the detector given, or that its spec names, or else person_detector."""
-    named = detector or engine.spec.detector or "person_detector"
+    """The whole runtime around an engine, with the detector given, or that its spec names, or else the default."""
+    named = detector or engine.spec.detector or DEFAULT_DETECTOR
     return PosePipeline(engine, open_detector(load_spec(find_spec(named))))
 
 

@@ -32,14 +32,14 @@ def fetch(
     specs = [load_spec(path) for path in known_specs().values()] if all_engines else _with_detectors(names or [])
     fetchable = [spec for spec in specs if spec.weights.source is not None]
     for own in (spec for spec in specs if spec.weights.source is None and not all_engines):
-        held = [folder / own.weights.file for folder in weights.weight_folders(own.path)]
-        held = [file for file in held if file.is_file()]
-        if not held:
+        try:
+            held = weights.find_weights(own.weights, own.path)
+        except InputError as error:
             raise InputError(
                 f"The weights of {own.name} come from no package: export them, or copy {own.weights.file} beside its "
                 "spec."
-            )
-        console.print(f"{own.name}: nothing to fetch, licence {own.licence}: {held[0]}")
+            ) from error
+        console.print(f"{own.name}: nothing to fetch, licence {own.licence}: {held}")
     with tempfile.TemporaryDirectory(prefix="metrabs_ros-") as packages:
         for spec in fetchable:
             _fetch_one(spec, to, Path(packages))
